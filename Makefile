@@ -1,0 +1,78 @@
+# One command surface for people and CI. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+KAFKA_LIB := tests/kafka/lib
+KAFKA_STAMP := $(KAFKA_LIB)/.fetched
+TYPED := build/typed/tocsin
+PACKAGE := __init__.py errors.py py.typed detector models pipelines thresholds
+SYSTEM_PACKAGES := prometheus kcat openjdk-17-jre-headless maven
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install system kafka demo test lint format bench bench-fast breaks docs constraints clean
+
+help: ## show these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+install: $(STAMP) ## the virtual environment with the pinned dependencies
+
+system: ## Debian packages that some tests need (root): Prometheus, kcat, Java, Maven
+	@missing=$$(for p in $(SYSTEM_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	command -v java >/dev/null && command -v mvn >/dev/null && missing=$$(echo "$$missing" | grep -vE '^(openjdk|maven)' || true); \
+	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+$(KAFKA_STAMP): tests/kafka/pom.xml
+	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(KAFKA_LIB)
+	touch $@
+
+kafka: ## fetch the Apache Kafka jars for the tests (Java 17 and mvn), if they are not there
+	@if command -v mvn >/dev/null && command -v java >/dev/null; then $(MAKE) --no-print-directory -s $(KAFKA_STAMP); \
+	else echo "no java and mvn: tests on a real Kafka will be skipped; 'make system' (as root) installs them"; fi
+
+demo: install ## everything on this machine: telemetry, a fault, an alert, a recalibration
+	$(BIN)/tocsin demo
+
+test: install kafka ## all tests
+	$(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml --cov-report=term:skip-covered tests
+
+$(TYPED): Makefile
+	rm -rf $(TYPED) && mkdir -p $(TYPED)
+	for part in $(PACKAGE); do ln -s $(CURDIR)/$$part $(TYPED)/$$part; done
+
+lint: install $(TYPED) ## ruff and mypy --strict
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	cd build && MYPYPATH=typed ../$(BIN)/mypy --config-file ../pyproject.toml -p tocsin
+
+format: install ## let ruff put the code in order
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+
+bench: install kafka ## the benchmark of throughput, latency and state, against the limit (minutes)
+	$(BIN)/python -m benchmarks.throughput --out build/bench.json
+
+bench-fast: install kafka ## the same in seconds: does it run, are the shapes right
+	$(BIN)/python -m benchmarks.throughput --fast --out build/bench-fast.json
+
+breaks: install kafka ## apply each named break and show that its test goes red
+	$(BIN)/python tests/breaks/run.py
+
+docs: install ## write the generated pages (metrics, settings, commands)
+	$(BIN)/python docs/generate.py
+
+constraints: ## pin every dependency anew, with hashes
+	$(BIN)/uv pip compile --quiet --all-extras --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	--python-version 3.11 --universal --output-file constraints.txt pyproject.toml
+
+clean: ## remove what make made
+	rm -rf $(VENV) build dist *.egg-info $(KAFKA_LIB) .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The daemon: the chain, incidents, state, control, replay, metrics, command line."""

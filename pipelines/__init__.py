@@ -1,0 +1,1 @@
+"""How data moves: brokers, files, formats, feature schema, windows, training."""

@@ -1,0 +1,1 @@
+"""Calibration, tails, incidents, drift, recalibration. Arrays in, decisions out."""
