@@ -7,7 +7,8 @@
 
 Reading trusts nothing before the signature over the manifest is checked; then names, sizes and checksums of
 all files against the manifest; only then are the tensors parsed, from the very bytes that were checked.
-Nothing that is read can run code. This module knows bytes and arrays; `packing` turns them into a `Version` and back.
+Nothing that is read can run code. This module knows bytes and arrays; `packing` makes a `Version` of
+them and back.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def verify(data: bytes, signature: bytes, trusted: Iterable[TrustedKey], what: s
     The fingerprint written in the signature is only quoted in the refusal, never used to find a key.
 
     Raises:
-        SignatureError: it is malformed, made by no trusted key, or `data` was changed; `what` names the thing.
+        SignatureError: malformed, made by no trusted key, or `data` was changed; `what` names the thing.
     """
     parts = signature.split(b" ")
     if len(signature) > SIGNATURE_LIMIT or len(parts) != 3 or parts[0] != SCHEME.encode():

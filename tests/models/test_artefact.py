@@ -216,7 +216,7 @@ def test_a_crash_before_the_rename_leaves_nothing(
 def test_a_killed_training_leaves_a_hidden_folder_that_nobody_reads(
     tmp_path: Path, signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL runs no handler: stand in for it by a rename that never happens and a clean-up that never runs."""
+    """SIGKILL runs no handler: here a rename that never happens and a clean-up that never runs."""
     registry = Registry(tmp_path, "hosts")
     files = artefact.encode(*tensors())
     first = registry.register(manifest(), files, signer)
