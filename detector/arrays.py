@@ -1,0 +1,208 @@
+"""Named numpy arrays as bytes: fixed width, little-endian, with a field table and checksums.
+
+    offset  size
+    0       4     b"TSNP"
+    4       2     format major, minor (one byte each)
+    6       2     codec: 0 raw, 1 zlib
+    8       4     length of the field table
+    12      8     length of the body before compression
+    20      4     CRC-32 of the field table
+    24      4     CRC-32 of the body as stored
+    28      4     zero
+    32            field table (JSON), then the body: the arrays of the table one after another, C order
+
+A reader takes every minor of its major, ignores what it does not know in the table, and refuses newer majors.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import StateError
+from .wire import corrupt
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+S = TypeVar("S", bound=tuple[Any, ...])
+
+MAGIC = b"TSNP"
+MAJOR = 1
+MINOR = 0
+RAW, ZLIB = 0, 1
+_HEAD = struct.Struct("<4sBBHIQIII")
+# What may appear in a field table. No object dtype, no structures: a table from outside can ask for
+# numbers only.
+DTYPES = {
+    t: np.dtype(t) for t in ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8")
+}
+
+
+class Field(msgspec.Struct, frozen=True, array_like=True):
+    """One array of the body."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Table(msgspec.Struct, frozen=True):
+    """The field table: arrays in the order of the body, and a small note of the writer (JSON)."""
+
+    fields: list[Field]
+    note: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Packed(NamedTuple):
+    """What `unpack` found. The arrays are read-only views of one buffer: copy what must change."""
+
+    arrays: Arrays
+    note: bytes
+
+
+_TABLE = msgspec.json.Decoder(Table)
+
+
+def pack(arrays: Mapping[str, Array], note: Any = None, compress: bool = True) -> bytes:
+    """The arrays and a JSON-able note as bytes.
+
+    Raises TypeError for a dtype that is not a plain number or bool: that is a mistake of the program, not
+    of data.
+    """
+    fields, parts = [], []
+    for name, array in arrays.items():
+        little = np.ascontiguousarray(array).reshape(np.shape(array))
+        little = little.astype(little.dtype.newbyteorder("<"), copy=False)
+        if little.dtype.str not in DTYPES:
+            raise TypeError(
+                f"array {name!r} has the dtype {little.dtype}, which the state format does not hold"
+            )
+        fields.append(Field(name, little.dtype.str, little.shape))
+        parts.append(little)
+    table = msgspec.json.encode(Table(fields, msgspec.Raw(msgspec.json.encode(note))))
+    body = b"".join(_stored(parts, compress))
+    raw = sum(part.nbytes for part in parts)
+    codec = ZLIB if compress else RAW
+    head = _HEAD.pack(MAGIC, MAJOR, MINOR, codec, len(table), raw, zlib.crc32(table), zlib.crc32(body), 0)
+    return b"".join((head, table, body))
+
+
+def _stored(parts: Iterable[Array], compress: bool) -> Iterable[bytes]:
+    views = (part.reshape(-1).view(np.uint8).data for part in parts if part.size)
+    if not compress:
+        yield from (bytes(view) for view in views)
+        return
+    # Level 1: histograms are mostly zeros, which the fastest level already folds; the state is written often.
+    squeeze = zlib.compressobj(1)
+    for view in views:
+        yield squeeze.compress(view)
+    yield squeeze.flush()
+
+
+def unpack(data: bytes, what: str) -> Packed:
+    """The arrays of `pack`; StateError, naming `what`, on anything else."""
+    if len(data) < _HEAD.size:
+        raise corrupt(what, f"it has {len(data)} bytes, fewer than its header needs")
+    magic, major, _, codec, table_length, raw, table_crc, body_crc, _ = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise corrupt(what, "it does not begin like a state of this program")
+    if major > MAJOR:
+        raise StateError(
+            f"{what} has the state format {major}, newer than the {MAJOR} that this program reads. "
+            "Upgrade tocsin on "
+            "this machine, or go back to the version that wrote it everywhere."
+        )
+    view = memoryview(data)
+    table_bytes, body = view[_HEAD.size : _HEAD.size + table_length], view[_HEAD.size + table_length :]
+    if zlib.crc32(table_bytes) != table_crc or zlib.crc32(body) != body_crc or major < 1:
+        raise corrupt(what, "its checksum does not fit its content")
+    try:
+        table = _TABLE.decode(table_bytes)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise corrupt(what, f"its field table is not readable ({wrong})")
+    return Packed(_views(table.fields, _plain(body, codec, raw, what), what), bytes(table.note))
+
+
+def _plain(body: memoryview, codec: int, raw: int, what: str) -> bytes | memoryview:
+    plain: bytes | memoryview = body
+    if codec == ZLIB:
+        try:
+            swell = zlib.decompressobj()
+            # At most one byte more than announced: a small message cannot ask for all memory.
+            plain = swell.decompress(body, raw + 1) if raw < 1 << 62 else b""
+        except zlib.error as wrong:
+            raise corrupt(what, f"its body does not decompress ({wrong})")
+        if not swell.eof:
+            raise corrupt(what, "its body is longer or shorter than it says")
+    elif codec != RAW:
+        raise corrupt(what, f"its body is stored in the unknown codec {codec}")
+    if len(plain) != raw:
+        raise corrupt(what, "its body is longer or shorter than it says")
+    return plain
+
+
+def _views(fields: Iterable[Field], plain: bytes | memoryview, what: str) -> Arrays:
+    arrays: Arrays = {}
+    at = 0
+    for field in fields:
+        dtype = DTYPES.get(field.dtype)
+        if dtype is None or field.name in arrays or any(n < 0 or n > 1 << 48 for n in field.shape):
+            raise corrupt(what, f"its field table has an impossible field {field.name!r}")
+        count = math.prod(field.shape)
+        end = at + count * dtype.itemsize
+        if end > len(plain) or len(field.shape) > 8:
+            raise corrupt(what, f"its field {field.name!r} reaches beyond its end")
+        if dtype.kind == "b":
+            flat: Array = np.frombuffer(plain, np.uint8, count, at) != 0
+        else:
+            flat = np.frombuffer(plain, dtype, count, at) if count else np.empty(0, dtype)
+        arrays[field.name] = flat.reshape(field.shape)
+        at = end
+    if at != len(plain):
+        raise corrupt(what, "its field table does not cover its body")
+    return arrays
+
+
+def flatten(prefix: str, state: tuple[Any, ...]) -> Arrays:
+    """A NamedTuple of arrays (nested ones too) as {"prefix.field": array}."""
+    flat: Arrays = {}
+    for name, value in zip(state._fields, state, strict=True):  # type: ignore[attr-defined]
+        full = f"{prefix}.{name}"
+        flat.update(flatten(full, value) if hasattr(value, "_fields") else {full: np.asarray(value)})
+    return flat
+
+
+def unflatten(prefix: str, fresh: S, arrays: Mapping[str, Array], what: str) -> S:
+    """The inverse of `flatten`: `fresh` with every field that `arrays` holds.
+
+    `fresh` gives the type, the dtypes and the shapes, and the value of a field that the writer did not
+    know yet (state is additive). A field of another dtype or shape raises StateError: the settings that
+    shape it (features, ring length, members) are not those it was written under.
+    """
+    fields: list[Any] = []
+    for name, value in zip(fresh._fields, fresh, strict=True):  # type: ignore[attr-defined]
+        full = f"{prefix}.{name}"
+        if hasattr(value, "_fields"):
+            fields.append(unflatten(full, value, arrays, what))
+            continue
+        expected, found = np.asarray(value), arrays.get(full)
+        if found is None:
+            fields.append(value)
+            continue
+        if found.dtype != expected.dtype or found.shape != expected.shape:
+            raise StateError(
+                f"{what}: the field {full} is {found.dtype}{list(found.shape)}, but the configuration "
+                "asks for "
+                f"{expected.dtype}{list(expected.shape)}. The stream's features or window changed "
+                "under its state; "
+                "set them back, or give the stream a new name so that it starts from its own state."
+            )
+        fields.append(found)
+    return type(fresh)(*fields)
