@@ -31,8 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ..errors import SignatureError
 
-PRIVATE_NAME = "signing.key"
-PUBLIC_NAME = "signing.pub"
+PRIVATE_NAME = "signing-key.pem"
 SCHEME = "ed25519"
 SIGNATURE_LIMIT = 512  # bytes of a signature file: scheme, fingerprint, 88 characters of base64
 
@@ -56,50 +55,61 @@ def fingerprint(key: Ed25519PublicKey) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()[:16]
 
 
-def ensure_pair(folder: Path) -> tuple[Signer, bool]:
+def public_path(private: Path) -> Path:
+    """Where the public half of the key file `private` lies: `signing-key.pem` -> `signing-key.pub.pem`."""
+    return private.with_name(f"{private.stem}.pub{private.suffix}")
+
+
+def ensure_pair(private: Path) -> tuple[Signer, bool]:
     """The signer of this user, made on the first call; the flag says whether it was made now.
 
-    Files in `folder` (created with mode 0700): `signing.key` (PKCS 8 PEM, mode 0600) and `signing.pub`
-    (SubjectPublicKeyInfo PEM). Two first calls at once end with one pair.
+    `private` is a PKCS 8 PEM file of mode 0600 in a folder that is made with mode 0700, its public half
+    (`public_path`) a SubjectPublicKeyInfo PEM file. Two first calls at once end with one pair.
+
+    Raises:
+        SignatureError: the key that is there is refused (see `load_signer`), or none can be written.
     """
-    private = folder / PRIVATE_NAME
     made = False
-    if not private.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        made = _write_new(private, pem, 0o600)
-    signer = load_signer(folder)
-    public = folder / PUBLIC_NAME
-    if not public.exists():
-        pem = signer.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        _write_new(public, pem, 0o644)
+    public = public_path(private)
+    try:
+        if not private.exists():
+            private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            pem = Ed25519PrivateKey.generate().private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            )
+            made = _write_new(private, pem, 0o600)
+        signer = load_signer(private)
+        if not public.exists():
+            pem = signer.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            _write_new(public, pem, 0o644)
+    except OSError as error:
+        raise SignatureError(f"the key pair {private} cannot be written: {error.strerror}") from error
     return signer, made
 
 
-def load_signer(folder: Path) -> Signer:
-    """Read the private key.
+def load_signer(private: Path) -> Signer:
+    """Read a private key.
 
     Raises:
         SignatureError: it is missing, unreadable, not Ed25519, or readable by others than its owner.
     """
-    path = folder / PRIVATE_NAME
     try:
-        with path.open("rb") as file:
+        with private.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
                 raise SignatureError(
-                    f"the private key {path} has mode {mode:04o}: others than its owner can use it. "
-                    f"If nobody has, run: chmod 600 {path}"
+                    f"the private key {private} has mode {mode:04o}: others than its owner can use it. "
+                    f"If nobody has, run: chmod 600 {private}"
                 )
             pem = file.read(65536)
     except OSError as error:
-        raise SignatureError(f"the private key {path} cannot be read: {error.strerror}") from error
+        raise SignatureError(f"the private key {private} cannot be read: {error.strerror}") from error
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
-        raise SignatureError(f"{path} is not an unencrypted PEM private key: {error}") from error
+        raise SignatureError(f"{private} is not an unencrypted PEM private key: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise SignatureError(f"{path} is not an Ed25519 key; move it away, `tocsin train` makes a pair")
+        raise SignatureError(f"{private} is not an Ed25519 key; move it away, `tocsin train` makes a pair")
     return Signer(key, fingerprint(key.public_key()))
 
 

@@ -47,7 +47,7 @@ def tensors(seed: int = 0) -> tuple[dict, dict]:
 
 @pytest.fixture
 def signer(tmp_path: Path):
-    return ensure_pair(tmp_path / "keys")[0]
+    return ensure_pair(tmp_path / "keys" / "key.pem")[0]
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_grown_file_is_refused(version: Path, signer) -> None:
 
 
 def test_signature_is_looked_at_before_anything_else(version: Path, signer, tmp_path: Path) -> None:
-    other, _ = ensure_pair(tmp_path / "other")
+    other, _ = ensure_pair(tmp_path / "other" / "key.pem")
     (version / WEIGHTS).write_bytes(b"corrupt")
     (version / "stranger").write_bytes(b"")
     with pytest.raises(SignatureError, match="not trusted"):
@@ -261,7 +261,7 @@ def test_a_version_of_another_stream_or_key_is_refused_and_the_last_good_one_sta
 ) -> None:
     registry = Registry(tmp_path / "registry", "hosts")
     good = registry.register(manifest(), artefact.encode(*tensors()), signer)
-    other, _ = ensure_pair(tmp_path / "other")
+    other, _ = ensure_pair(tmp_path / "other" / "key.pem")
     bad = registry.register(manifest(), artefact.encode(*tensors(1)), other)
     with pytest.raises(SignatureError, match="not trusted"):
         registry.load(bad, [trust(signer)])
