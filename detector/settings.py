@@ -1,0 +1,312 @@
+"""Settings: flags over environment over `tocsin.toml` over defaults, each checked, every fault said in full.
+
+    settings = load(Path("tocsin.toml"))
+    stream = settings.stream()
+
+`settings_sections.py` says what can be set; this module turns what was given into it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import SettingsError
+from .settings_pages import Field, fields
+from .settings_sections import (
+    SECRET,
+    SECTIONS,
+    Decode,
+    Duration,
+    Http,
+    Incidents,
+    Kafka,
+    Log,
+    Registry,
+    State,
+    Stream,
+    Thresholds,
+    Train,
+    plain,
+)
+from .settings_source import Given, Sources, Table, config_folder, gather
+
+__all__ = [
+    "Decode",
+    "Duration",
+    "Http",
+    "Incidents",
+    "Kafka",
+    "Log",
+    "Registry",
+    "Settings",
+    "State",
+    "Stream",
+    "Thresholds",
+    "Train",
+    "config_folder",
+    "load",
+    "redacted",
+    "settings_hash",
+]
+HIDDEN = "********"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was configured. `file` is None where there is none; paths are absolute already."""
+
+    streams: tuple[Stream, ...]
+    kafka: Kafka = Kafka()
+    registry: Registry = Registry()
+    thresholds: Thresholds = Thresholds()
+    incidents: Incidents = Incidents()
+    train: Train = Train()
+    state: State = State()
+    decode: Decode = Decode()
+    http: Http = Http()
+    log: Log = Log()
+    file: str | None = None
+
+    def stream(self, name: str | None = None) -> Stream:
+        """The stream of that name, or the only one. SettingsError lists those there are."""
+        names = [stream.name for stream in self.streams]
+        if name is None and len(names) > 1:
+            raise SettingsError(
+                f"{len(names)} streams are configured; choose one with --stream: {', '.join(names)}."
+            )
+        for stream in self.streams:
+            if name is None or stream.name == name:
+                return stream
+        raise SettingsError(
+            f"there is no stream {name!r}{_did_you_mean(str(name), names)} Configured: {', '.join(names)}."
+        )
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Settings:
+    """Read and check all settings.
+
+    `path` None means that there is no file. `environ` defaults to the process's. `overrides` are flags by
+    dotted name, `{"thresholds.budget": "5/day"}`; those that are None were not given. Raises SettingsError.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    sources = gather(path, environ, given)
+    for section, table in sources.sections.items():
+        if section not in SECTIONS:
+            origin = next((found.origin for found in table.values()), str(path))
+            raise SettingsError(
+                f"{origin}: there is no section [{section}]{_did_you_mean(section, [*SECTIONS, 'streams'])} "
+                f"Sections: {', '.join(SECTIONS)}, streams.NAME."
+            )
+    kwargs: dict[str, Any] = {
+        section: _convert(section, section, sources.sections.get(section, {}))
+        for section in SECTIONS
+        if section != "stream"
+    }
+    kwargs["registry"] = _absolute(kwargs["registry"], sources)
+    settings = Settings(streams=_streams(sources), file=str(path) if path else None, **kwargs)
+    _check_together(settings, sources)
+    return settings
+
+
+def redacted(settings: Settings) -> dict[str, Any]:
+    """All settings as plain values, with every secret hidden: safe to print and to log."""
+    content: dict[str, Any] = plain(settings)
+    properties = content["kafka"]["librdkafka"]
+    content["kafka"]["librdkafka"] = {
+        name: HIDDEN if SECRET.search(name) else properties[name] for name in properties
+    }
+    return content
+
+
+def secrets(settings: Settings) -> tuple[str, ...]:
+    """The values that must never be shown, for the filter of the logs."""
+    properties = settings.kafka.librdkafka
+    return tuple(
+        str(value) for name, value in properties.items() if SECRET.search(name) and len(str(value)) >= 4
+    )
+
+
+def settings_hash(settings: Settings, stream: Stream) -> str:
+    """SHA-256 (hex) of what can change a decision about the stream's records; addresses and logs do not."""
+    ignored = (
+        "topics",
+        "alerts",
+        "scores",
+        "dead_letter",
+        "changelog",
+        "control",
+        "group_id",
+        "start",
+        "late_after",
+    )
+    content = {
+        "stream": {key: value for key, value in plain(stream).items() if key not in ignored},
+        "thresholds": plain(settings.thresholds),
+        "incidents": plain(settings.incidents),
+        "decode": plain(settings.decode),
+    }
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def _streams(sources: Sources) -> tuple[Stream, ...]:
+    if "stream" in sources.sections and sources.streams:
+        origin = next(found.origin for found in sources.sections["stream"].values())
+        raise SettingsError(
+            f"{origin}: [stream] and [streams.{next(iter(sources.streams))}] cannot both be there. "
+            "Write one stream as [stream], several as [streams.NAME]."
+        )
+    if sources.streams:
+        tables = {name: ("streams." + name, table) for name, table in sources.streams.items()}
+    else:
+        tables = {"": ("stream", sources.sections.get("stream", {}))}
+    streams = []
+    for name, (label, table) in tables.items():
+        if name and table.get("name", Given(name, "")).value != name:
+            found = table["name"]
+            raise SettingsError(
+                f"{found.origin}: [{label}] name = {found.value!r}, but its section says {name!r}."
+            )
+        if name:
+            table = {"name": Given(name, f"[{label}]"), **table}
+        if "name" not in table:
+            raise SettingsError(
+                f"{sources.file or 'settings'}: no stream is configured. Add a section [stream] with "
+                'name = "…", or set TOCSIN__STREAM__NAME. `tocsin init` writes a file that explains all '
+                "of it."
+            )
+        streams.append(_convert("stream", label, table))
+    return tuple(streams)
+
+
+def _convert(section: str, label: str, table: Table) -> Any:
+    """One section's Struct from what was given, key by key, so that a message can name the key."""
+    known = {field.key: field for field in fields(section)}
+    values = {}
+    for key, found in table.items():
+        if key not in known:
+            raise SettingsError(
+                f"{found.origin}: [{label}] has no setting {key!r}{_did_you_mean(key, list(known))} "
+                f"It has: {', '.join(known)}."
+            )
+        values[key] = _value(known[key], found, label)
+    return SECTIONS[section](**values)
+
+
+def _value(field: Field, found: Given, label: str) -> Any:
+    value = found.value
+    if value == "" and field.optional:
+        return None
+    if field.key == "librdkafka" and isinstance(value, dict):
+        value = _flatten(value)
+    if isinstance(value, str) and field.many:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    shown = HIDDEN if SECRET.search(field.key) or field.key == "librdkafka" else repr(found.value)
+    try:
+        # A number where text is wanted comes from the environment, where 007 and 7 look alike.
+        if isinstance(value, int) and not isinstance(value, bool) and field.text:
+            value = str(value)
+        converted = msgspec.convert(value, field.type, strict=True, dec_hook=_decode)
+        if isinstance(converted, Duration) and not field.least <= converted <= field.most:
+            raise ValueError
+    except (msgspec.ValidationError, ValueError):
+        raise SettingsError(
+            f"{found.origin}: [{label}] {field.key} = {shown}: allowed is {field.allowed}. "
+            f"({field.description})"
+        ) from None
+    return converted
+
+
+def _decode(kind: type, value: object) -> object:
+    if kind is Duration and isinstance(value, str):
+        return Duration.parse(value)
+    if kind is Duration and isinstance(value, Duration):
+        return value
+    raise ValueError
+
+
+def _flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`sasl.password = "x"` in TOML is a table in a table; client properties are flat."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat.update(
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        )
+    return flat
+
+
+def _absolute(registry: Registry, sources: Sources) -> Registry:
+    """The registry's paths, those from the file relative to the file's folder."""
+    table = sources.sections.get("registry", {})
+    folder = sources.file.resolve().parent if sources.file else Path.cwd()
+
+    def place(key: str, path: str) -> str:
+        in_file = key not in table or (sources.file and table[key].origin.startswith(str(sources.file)))
+        return str(((folder if in_file else Path.cwd()) / Path(path).expanduser()).absolute())
+
+    return Registry(
+        path=place("path", registry.path),
+        public_keys=tuple(place("public_keys", path) for path in registry.public_keys),
+        private_key=place("private_key", registry.private_key) if registry.private_key else None,
+    )
+
+
+def _check_together(settings: Settings, sources: Sources) -> None:
+    """What no single setting shows."""
+    where = f"{sources.file or 'settings'}:"
+    if settings.incidents.k > settings.incidents.m:
+        raise SettingsError(
+            f"{where} [incidents] k = {settings.incidents.k} of m = {settings.incidents.m} can never be "
+            "reached: "
+            "k must be at most m."
+        )
+    claimed: dict[str, str] = {}
+    for stream in settings.streams:
+        if stream.lags > stream.window:
+            raise SettingsError(
+                f"{where} stream {stream.name}: lags = {stream.lags} needs window >= {stream.lags}, "
+                f"found window = {stream.window}."
+            )
+        if unknown := sorted(set(stream.counters) - set(stream.features)) if stream.features else []:
+            raise SettingsError(
+                f"{where} stream {stream.name}: counters names {unknown[0]!r}, which is not in features"
+                f"{_did_you_mean(unknown[0], list(stream.features))}"
+            )
+        if len(set(stream.features)) < len(stream.features):
+            raise SettingsError(f"{where} stream {stream.name}: features names the same path twice.")
+        roles = {
+            "changelog": stream.changelog,
+            "control": stream.control,
+            "group_id": f"group {stream.group_id}",
+        }
+        mixed = {"alerts": stream.alerts, "dead_letter": stream.dead_letter, "scores": stream.scores}
+        for role, topic in [
+            *roles.items(),
+            *((f"topics[{i}]", t) for i, t in enumerate(stream.topics)),
+            *mixed.items(),
+        ]:
+            if topic is None:
+                continue
+            user = f"{role} of stream {stream.name}"
+            shareable = role in mixed or role.startswith("topics")
+            kind = role.partition("[")[0]
+            if topic in claimed and not (
+                shareable and claimed[topic].startswith(kind) and stream.name not in claimed[topic]
+            ):
+                raise SettingsError(
+                    f"{where} {user} and {claimed[topic]} are both {topic!r}: each needs one of its own."
+                )
+            claimed.setdefault(topic, user)
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else "."

@@ -1,0 +1,432 @@
+"""What can be set: one Struct per section of `tocsin.toml`, every field with its range, default and reason.
+
+The commented file of `tocsin init`, the page docs/settings.md and the messages about wrong settings are all
+made from these annotations, so what is written here is what people read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+MICROSECONDS = {
+    "us": 1,
+    "ms": 1_000,
+    "s": 1_000_000,
+    "m": 60_000_000,
+    "h": 3_600_000_000,
+    "d": 86_400_000_000,
+}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
+BUDGET = r"^\d+(\.\d+)?\s*/\s*(hour|day|week)(\s+per\s+entity)?$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+SECRET = re.compile(
+    r"password|secret|token|\.pem$|\bpem\b|oauthbearer\.config|ssl\.key|jaas|credential", re.IGNORECASE
+)
+
+
+class Duration(int):
+    """A span of time in whole microseconds, written `30s`, `5m`, `1h30m`, `1d`."""
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        """Read `30s`, `250ms`, `1h30m`, `1d`; ValueError when it is none of these."""
+        compact = text.strip().replace(" ", "")
+        parts = _PART.findall(compact)
+        if not parts or "".join(number + unit for number, unit in parts) != compact:
+            raise ValueError(f"{text!r} is no duration")
+        return cls(round(sum(float(number) * MICROSECONDS[unit] for number, unit in parts)))
+
+    @property
+    def seconds(self) -> float:
+        """The span in seconds."""
+        return int(self) / 1e6
+
+    def __str__(self) -> str:
+        rest, text = int(self), ""
+        for unit in ("d", "h", "m", "s", "ms", "us"):
+            count, rest = divmod(rest, MICROSECONDS[unit])
+            text += f"{count}{unit}" if count else ""
+        return text or "0s"
+
+    def __repr__(self) -> str:
+        return f"Duration.parse({str(self)!r})"
+
+
+def _span(description: str, least: str = "0s", most: str = "3650d") -> Meta:
+    """The annotation of a duration between two others."""
+    return Meta(description=description, extra={"least": Duration.parse(least), "most": Duration.parse(most)})
+
+
+def _text(description: str, pattern: str, allowed: str) -> Meta:
+    """The annotation of a string that must match a pattern, with the words that say so."""
+    return Meta(description=description, pattern=pattern, extra={"allowed": allowed})
+
+
+def _topic(description: str) -> Meta:
+    return _text(
+        description, TOPIC[:-1].replace("{1,", "{0,") + "$", "a topic name: letters, digits, '.', '_' and '-'"
+    )
+
+
+Scalar = str | int | float | bool
+
+
+class Kafka(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster that every stream reads from and writes to."""
+
+    bootstrap: Annotated[
+        str, Meta(description="Brokers to ask first, `host:port`, several separated by commas.", min_length=1)
+    ] = "localhost:9092"
+    partitions: Annotated[
+        int,
+        Meta(
+            description="Partitions of an input topic that `check --create-topics` has to create; one "
+            "that exists "
+            "keeps its own, and the changelog follows the input.",
+            ge=1,
+            le=10_000,
+        ),
+    ] = 4
+    replication: Annotated[
+        int,
+        Meta(
+            description="Replicas of a topic that is created; -1 is the cluster's own default.", ge=-1, le=15
+        ),
+    ] = -1
+    librdkafka: Annotated[
+        dict[str, Scalar],
+        Meta(
+            description="Client properties passed on as they are, for instance `security.protocol` or "
+            "`sasl.password`. Secrets are better given by environment: "
+            "`TOCSIN__KAFKA__LIBRDKAFKA__SASL_PASSWORD_FILE` names a file that holds the value."
+        ),
+    ] = {}
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """One pipeline: input topics, how to read a record, and the topics it writes."""
+
+    name: Annotated[
+        str,
+        _text(
+            "What the stream is called, in topics, metrics and alerts.",
+            NAME,
+            "letters, digits, '.', '_' and '-'",
+        ),
+    ]
+    topics: Annotated[
+        tuple[Annotated[str, Meta(pattern=TOPIC)], ...],
+        Meta(description="Input topics. Empty: the one topic named like the stream."),
+    ] = ()
+    format: Annotated[
+        Literal["json_wide", "json_long"],
+        Meta(
+            description='`json_wide`: a message is a record, `{"timestamp": …, "entity": …, "cpu": 0.4}`. '
+            "`json_long`: a message is one metric, and the metrics of a period make a record."
+        ),
+    ] = "json_wide"
+    entity: Annotated[
+        str,
+        Meta(
+            description="Dotted path (in files the column) of what a record is about. Empty: the Kafka key."
+        ),
+    ] = "entity"
+    time: Annotated[
+        str,
+        Meta(description="Dotted path (in files the column) of the event time. Empty: the Kafka timestamp."),
+    ] = "timestamp"
+    time_unit: Annotated[
+        Literal["auto", "s", "ms", "us", "ns"],
+        Meta(
+            description="Unit of a numeric event time. `auto` tells it by its size. RFC 3339 text is "
+            "read in any case."
+        ),
+    ] = "auto"
+    features: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(
+            description="Dotted paths of the numbers to watch, in the order of the model's columns. "
+            "Empty: every "
+            "other number, where the records to learn from show which there are."
+        ),
+    ] = ()
+    counters: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(
+            description="Those of the features that only ever count up; they are watched as rates per second."
+        ),
+    ] = ()
+    metric: Annotated[
+        str, Meta(description="Long format: dotted path of the metric's name.", min_length=1)
+    ] = "metric"
+    value: Annotated[
+        str, Meta(description="Long format: dotted path of the metric's value.", min_length=1)
+    ] = "value"
+    period: Annotated[
+        Duration, _span("Long format: the grid of event time on which metrics become records.", "1ms", "1d")
+    ] = Duration.parse("10s")
+    wait: Annotated[
+        Duration,
+        _span("Long format: how long, in event time, a record waits for its last metrics.", "0s", "1d"),
+    ] = Duration.parse("10s")
+    carry_forward: Annotated[
+        Duration,
+        _span(
+            "Long format: how long the last value of a metric stands in for one that did not come. 0s: never."
+        ),
+    ] = Duration.parse("0s")
+    alerts: Annotated[str, _topic("Topic of the alerts. Empty: `NAME.alerts`.")] = ""
+    scores: (
+        Annotated[str, _topic("Topic of the scores, one message per scored record. Empty: none are written.")]
+        | None
+    ) = None
+    dead_letter: Annotated[
+        str, _topic("Topic of the messages that could not be read, untouched. Empty: `NAME.dead-letters`.")
+    ] = ""
+    changelog: Annotated[str, _topic("Topic of the state, compacted. Empty: `NAME.changelog`.")] = ""
+    control: Annotated[
+        str, _topic("Topic of the versioned changes, one partition. Empty: `NAME.control`.")
+    ] = ""
+    group_id: Annotated[str, _topic("Consumer group. Empty: `tocsin.NAME`.")] = ""
+    start: Annotated[
+        Literal["earliest", "latest"],
+        Meta(
+            description="Where a new consumer group begins: with all that the topics still hold, or with "
+            "what comes."
+        ),
+    ] = "earliest"
+    profile: Annotated[
+        Literal["auto", "shared", "per_entity"],
+        Meta(
+            description="One model for all entities, or one each. `auto`: one each up to "
+            "`max_entity_models` entities."
+        ),
+    ] = "auto"
+    max_entity_models: Annotated[
+        int, Meta(description="Most entities that get a model of their own.", ge=1, le=100_000)
+    ] = 200
+    lags: Annotated[
+        int, Meta(description="Records that a model looks at together, the newest included.", ge=1, le=64)
+    ] = 5
+    window: Annotated[
+        int,
+        Meta(
+            description="Records kept per entity; at least `lags`. What is kept beyond them lets a late "
+            "record take "
+            "its place and a new model start warm.",
+            ge=1,
+            le=1024,
+        ),
+    ] = 16
+    far_ahead: Annotated[
+        Duration,
+        _span(
+            "A record this much newer than its entity's newest is refused, unless the ones after it agree.",
+            "1s",
+        ),
+    ] = Duration.parse("7d")
+    late_after: Annotated[
+        Duration,
+        _span("An alert for data older than this when it is published says `late: true`.", "1s"),
+    ] = Duration.parse("15m")
+
+    def __post_init__(self) -> None:
+        """Give every topic that was left empty its name."""
+        fill = msgspec.structs.force_setattr
+        fill(self, "topics", self.topics or (self.name,))
+        fill(self, "alerts", self.alerts or f"{self.name}.alerts")
+        fill(self, "dead_letter", self.dead_letter or f"{self.name}.dead-letters")
+        fill(self, "changelog", self.changelog or f"{self.name}.changelog")
+        fill(self, "control", self.control or f"{self.name}.control")
+        fill(self, "group_id", self.group_id or f"tocsin.{self.name}")
+
+
+class Registry(msgspec.Struct, frozen=True, kw_only=True):
+    """Where model versions lie and whom to trust."""
+
+    path: Annotated[
+        str, Meta(description="Folder of the model versions; relative to this file.", min_length=1)
+    ] = "registry"
+    public_keys: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="PEM files of the keys whose signature is trusted. Empty: the local one, which "
+            "the first "
+            "`tocsin train` makes."
+        ),
+    ] = ()
+    private_key: (
+        Annotated[
+            str,
+            Meta(
+                description="PEM file of the key that signs. Empty: the local one in the user's "
+                "configuration folder."
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
+    """How many false alerts are accepted; everything else about thresholds follows from the data."""
+
+    budget: (
+        Annotated[
+            str,
+            _text(
+                "The alert budget: how many false alerts each stream may raise, or each of its entities. "
+                "Empty: "
+                '"1/day per entity" up to 20 entities, else "20/day".',
+                BUDGET,
+                'for instance "5/day", "20/hour" or "1/week per entity"',
+            ),
+        ]
+        | None
+    ) = None
+    max_incidents: (
+        Annotated[
+            int,
+            Meta(
+                description="Incidents of an entity and day of event time before the rest becomes one "
+                "digest. Empty: ten "
+                "times its share of the budget, at least 5.",
+                ge=1,
+                le=1_000_000,
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Incidents(msgspec.Struct, frozen=True, kw_only=True):
+    """When an incident opens and when it is over."""
+
+    k: Annotated[int, Meta(description="Anomalous records that open an incident …", ge=1, le=32)] = 3
+    m: Annotated[int, Meta(description="… among this many in a row.", ge=1, le=32)] = 5
+    exit_margin: Annotated[
+        float,
+        Meta(description="How far below the threshold the score must be to count as over.", ge=0.0, le=5.0),
+    ] = 0.1
+    fast_margin: Annotated[
+        float,
+        Meta(description="A score this far above the threshold opens at once, as critical.", ge=0.1, le=20.0),
+    ] = 2.0
+    gone_after: Annotated[
+        Duration,
+        _span(
+            "An incident whose entity was not seen for this long, by its partition's newest event time, "
+            "is resolved as `gone`.",
+            "1m",
+        ),
+    ] = Duration.parse("24h")
+    level_change_after: Annotated[
+        Duration,
+        _span(
+            "An incident this long is resolved as `level_change`: what it shows is the new ordinary.", "1m"
+        ),
+    ] = Duration.parse("1d")
+
+
+class Train(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model is trained on and how."""
+
+    min_records: Annotated[
+        int, Meta(description="Records of an entity that are enough to train on.", ge=100, le=100_000_000)
+    ] = 1_000
+    min_span: Annotated[
+        Duration, _span("Event time of an entity that is enough to train on, where records are rare.", "1s")
+    ] = Duration.parse("1h")
+    steps: Annotated[int, Meta(description="Most optimiser steps.", ge=10, le=1_000_000)] = 800
+    seed: Annotated[int, Meta(description="Seed of every random number of a training.", ge=0, lt=2**31)] = 0
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """How often state is written to the changelog."""
+
+    snapshot_every: Annotated[
+        Duration,
+        _span(
+            "A partition's snapshot is written this often, or less often where it would exceed a tenth "
+            "of the input.",
+            "1s",
+            "1d",
+        ),
+    ] = Duration.parse("30s")
+
+
+class Decode(msgspec.Struct, frozen=True, kw_only=True):
+    """What a message may be, and when to stop."""
+
+    max_message_bytes: Annotated[
+        int, Meta(description="A larger message is a dead letter.", ge=64, le=1 << 28)
+    ] = 1 << 20
+    breaker_share: Annotated[
+        float,
+        Meta(
+            description="Unreadable share of a partition's last `breaker_records` that stops the daemon.",
+            gt=0,
+            le=1,
+        ),
+    ] = 0.5
+    breaker_records: Annotated[
+        int,
+        Meta(description="How many records of a partition that share is taken over.", ge=10, le=10_000_000),
+    ] = 1_000
+
+
+class Http(msgspec.Struct, frozen=True, kw_only=True):
+    """Metrics, health and status over HTTP."""
+
+    host: Annotated[
+        str,
+        Meta(description="Address to listen on. Anything but loopback lets others read it.", min_length=1),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(description="Port to listen on. 0: any free one, which the log names.", ge=0, le=65535)
+    ] = 9469
+    top_k_entities: Annotated[
+        int,
+        Meta(
+            description="Entities with the highest scores that get a metric of their own. 0: none, as a "
+            "label per "
+            "entity makes monitoring slow.",
+            ge=0,
+            le=50,
+        ),
+    ] = 0
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """What the daemon says."""
+
+    format: Annotated[
+        Literal["auto", "json", "text"],
+        Meta(description="`auto`: text on a terminal, else a JSON object per line."),
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least that is said.")
+    ] = "info"
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "stream": Stream,
+    "kafka": Kafka,
+    "registry": Registry,
+    "thresholds": Thresholds,
+    "incidents": Incidents,
+    "train": Train,
+    "state": State,
+    "decode": Decode,
+    "http": Http,
+    "log": Log,
+}
+
+
+def plain(value: object) -> Any:
+    """A Struct, or a value of one, as dicts, lists and scalars; durations as text."""
+    return msgspec.to_builtins(value, enc_hook=str)
