@@ -126,7 +126,7 @@ def unpack(data: bytes, what: str) -> Packed:
     try:
         table = _TABLE.decode(table_bytes)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
-        raise corrupt(what, f"its field table is not readable ({wrong})")
+        raise corrupt(what, f"its field table is not readable ({wrong})") from None
     return Packed(_views(table.fields, _plain(body, codec, raw, what), what), bytes(table.note))
 
 
@@ -138,7 +138,7 @@ def _plain(body: memoryview, codec: int, raw: int, what: str) -> bytes | memoryv
             # At most one byte more than announced: a small message cannot ask for all memory.
             plain = swell.decompress(body, raw + 1) if raw < 1 << 62 else b""
         except zlib.error as wrong:
-            raise corrupt(what, f"its body does not decompress ({wrong})")
+            raise corrupt(what, f"its body does not decompress ({wrong})") from None
         if not swell.eof:
             raise corrupt(what, "its body is longer or shorter than it says")
     elif codec != RAW:

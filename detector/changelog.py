@@ -243,7 +243,7 @@ def _unpack_snapshot(data: bytes, what: str) -> Snapshot:
             raise corrupt(what, "its entity names are cut off")
         entities = [blob[e - n : e].decode() for e, n in zip(ends.tolist(), lengths.tolist(), strict=True)]
     except (KeyError, UnicodeDecodeError, msgspec.DecodeError, TypeError, ValueError) as wrong:
-        raise corrupt(what, f"its header is not readable ({wrong})")
+        raise corrupt(what, f"its header is not readable ({wrong})") from None
     slots = {name.removeprefix(_SLOT): a for name, a in arrays.items() if name.startswith(_SLOT)}
     part = {name.removeprefix(_PART): a for name, a in arrays.items() if name.startswith(_PART)}
     for name, array in slots.items():
