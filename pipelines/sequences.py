@@ -1,0 +1,175 @@
+"""Records to learn from: per entity one series, under the same rules as in the chain.
+
+Duplicates, late and far-off records are judged by `windows.accept`, counters become rates there, and the jumps
+are the very ones that the scorer will see. What is kept of a record is its row and its jumps, in float32; the lag
+windows are views of the rows. Records that the chain does not score are left out of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..models.scaling import floored_sd
+from . import slots, windows
+from .records import Records
+
+VALUES_LIMIT = 2**29
+"""Most values kept, twice (rows and jumps): 4 GiB. More history than that teaches nothing new."""
+
+
+class Series(NamedTuple):
+    """The usable history of one entity, in the order of its event time; n rows, F features, L lags."""
+
+    entity: str
+    time_us: NDArray[np.int64]
+    """[n]"""
+    values: NDArray[np.float32]
+    """[n + L - 1, F], NaN is missing: row i of the others is row i + L - 1 here, after its past."""
+    jump: NDArray[np.float32]
+    """[n, F] value less the running mean of its past, NaN where missing."""
+
+    @property
+    def records(self) -> int:
+        """n, the records that can be scored."""
+        return len(self.time_us)
+
+    @property
+    def span_us(self) -> int:
+        """Event time from the first to the last record."""
+        return int(self.time_us[-1] - self.time_us[0]) if len(self.time_us) else 0
+
+    @property
+    def lags(self) -> int:
+        """L."""
+        return len(self.values) - len(self.time_us) + 1
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """[n, F] the values of the records themselves."""
+        return self.values[self.lags - 1 :]
+
+    def windows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[len(rows), L, F] lag windows, oldest record first."""
+        view = np.lib.stride_tricks.sliding_window_view(self.values, self.lags, axis=0)
+        return np.ascontiguousarray(view[rows].transpose(0, 2, 1))
+
+    def location(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[4, F] mean, floored sd, jump mean and floored jump sd of `rows`; 0 and the floor if none is present."""
+        mean, sd, largest = _moments(self.rows[rows])
+        jump_mean, jump_sd, _ = _moments(self.jump[rows])
+        scales = (mean, floored_sd(sd, largest), jump_mean, floored_sd(jump_sd, largest))
+        return np.stack(scales).astype(np.float32)
+
+
+class Counts(NamedTuple):
+    """What became of the records that were read."""
+
+    read: int
+    scored: int
+    warming: int
+    all_missing: int
+    duplicate: int
+    out_of_order: int
+    late: int
+    far_ahead: int
+
+
+def collect(
+    batches: Iterable[Records],
+    name_of: Callable[[int], str],
+    features: int,
+    counters: NDArray[np.int32],
+    lags: int,
+    window: int,
+    far_ahead_us: int,
+) -> tuple[list[Series], Counts]:
+    """Read all batches; the series in the order of the entities' names.
+
+    Args:
+        batches: decoded records, the order within an entity being that of arrival.
+        name_of: an entity's name by slot.
+        features: F.
+        counters: indices of the features that are counters.
+        lags: L, records per window.
+        window: W, records that the ring buffer of the chain holds.
+        far_ahead_us: as in the chain.
+
+    Raises:
+        DataError: more history than `VALUES_LIMIT` values.
+    """
+    state, fresh = (
+        windows.init(0, window, features, len(counters)),
+        windows.init(1, window, features, len(counters)),
+    )
+    kept: list[_Kept] = []
+    heads: dict[int, NDArray[np.float32]] = {}
+    tally = np.zeros(len(windows.Verdict), np.int64)
+    values = 0
+    for records in batches:
+        if not len(records.slot):
+            continue
+        state = slots.grow(state, fresh, int(records.slot.max()) + 1)
+        accepted = windows.accept(state, records, counters, lags, far_ahead_us)
+        tally += np.bincount(accepted.verdict, minlength=len(tally))
+        kept.append(_keep(records, accepted, heads))
+        values += kept[-1].values.size
+        if values > VALUES_LIMIT:
+            raise DataError(
+                f"there are more than {VALUES_LIMIT // features} records of {features} features to train on. "
+                f"Take a shorter range, for instance --since 24h"
+            )
+    counts = Counts(int(tally.sum()), *(int(n) for n in tally))
+    return _series(kept, heads, name_of, lags), counts
+
+
+class _Kept(NamedTuple):
+    slot: NDArray[np.int32]
+    time_us: NDArray[np.int64]
+    values: NDArray[np.float32]
+    jump: NDArray[np.float32]
+
+
+def _keep(records: Records, accepted: windows.Accepted, heads: dict[int, NDArray[np.float32]]) -> _Kept:
+    """The rows that can be scored; the past of an entity's first one goes into `heads`."""
+    slot = records.slot[accepted.row]
+    found, first = np.unique(slot, return_index=True)
+    for one, row in zip(found.tolist(), first.tolist(), strict=True):
+        if one not in heads:
+            heads[one] = accepted.window[row, :-1].astype(np.float32, copy=True)
+    return _Kept(slot, records.time_us[accepted.row], accepted.window[:, -1].copy(), accepted.jump)
+
+
+def _series(
+    kept: list[_Kept], heads: dict[int, NDArray[np.float32]], name_of: Callable[[int], str], lags: int
+) -> list[Series]:
+    if not heads:
+        return []
+    slot, time_us, values, jump = (np.concatenate(column) for column in zip(*kept, strict=True))
+    order = np.argsort(slot, kind="stable")
+    bounds = np.searchsorted(slot[order], np.arange(slot.max() + 2))
+    best: dict[str, Series] = {}
+    for one, head in heads.items():
+        rows = order[bounds[one] : bounds[one + 1]]
+        series = Series(name_of(one), time_us[rows], np.concatenate([head, values[rows]]), jump[rows])
+        # One entity in two partitions has two histories; neither is whole, and the longer one says more.
+        if series.entity not in best or series.records > best[series.entity].records:
+            best[series.entity] = series
+    return [best[name] for name in sorted(best)]
+
+
+def _moments(
+    values: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean, sd and largest magnitude per column, of what is present."""
+    exact = values.astype(np.float64)
+    present = np.isfinite(exact)
+    count = np.maximum(present.sum(axis=0), 1)
+    mean = np.where(present, exact, 0.0).sum(axis=0) / count
+    spread = np.where(present, exact - mean, 0.0)
+    largest = np.abs(np.where(present, exact, 0.0)).max(axis=0, initial=0.0)
+    return mean, np.sqrt((spread * spread).sum(axis=0) / count), largest
