@@ -1,8 +1,8 @@
 """Records to learn from: per entity one series, under the same rules as in the chain.
 
-Duplicates, late and far-off records are judged by `windows.accept`, counters become rates there, and the jumps
-are the very ones that the scorer will see. What is kept of a record is its row and its jumps, in float32; the lag
-windows are views of the rows. Records that the chain does not score are left out of them.
+Duplicates, late and far-off records are judged by `windows.accept`, counters become rates there, and the
+jumps are the very ones that the scorer will see. What is kept of a record is its row and its jumps, in
+float32; the lag windows are views of the rows. Records that the chain does not score are left out of them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Series(NamedTuple):
         return np.ascontiguousarray(view[rows].transpose(0, 2, 1))
 
     def location(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """[4, F] mean, floored sd, jump mean and floored jump sd of `rows`; 0 and the floor if none is present."""
+        """[4, F] mean, floored sd, jump mean and floored jump sd of `rows`; 0 and the floor if missing."""
         mean, sd, largest = _moments(self.rows[rows])
         jump_mean, jump_sd, _ = _moments(self.jump[rows])
         scales = (mean, floored_sd(sd, largest), jump_mean, floored_sd(jump_sd, largest))
