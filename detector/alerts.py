@@ -1,0 +1,303 @@
+"""Alerts out: one typed JSON message per opening, update and resolution of an incident.
+
+`alert_id` is the first 32 hexadecimal digits of the SHA-256 of four UTF-8 texts joined by one NUL byte:
+stream, entity, kind, and the event time in microseconds since 1970 (decimal) of the record that left the
+normal state. It is never revised: a repeat under at-least-once delivery and a replay of the same records
+give the same one.
+
+Labels are the identity and stay as they were at the opening; annotations say what is known now. Keys are
+entities, so the alerts of one entity stay in order. Headers follow the CloudEvents binary mode for Kafka.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Meta
+
+from .wire import RFC3339_PATTERN, Message, decode_json, number, rfc3339
+
+SCHEMA_VERSION = "1.0"
+CLOUD_EVENT_TYPE = "tocsin.alert"
+SCHEMA_ID = "urn:tocsin:alert:1"
+CONTENT_TYPE = b"application/json"
+TOP_FEATURES = 5
+
+Time = Annotated[str, Meta(pattern=RFC3339_PATTERN, description="RFC 3339, UTC, microseconds.")]
+AlertId = Annotated[
+    str, Meta(pattern="^[0-9a-f]{32}$", description="Stable name of the incident; see the module's text.")
+]
+
+
+class Status(StrEnum):
+    """Whether the incident is open."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Kind(StrEnum):
+    """What happened: one incident, or a digest of those beyond an entity's daily cap."""
+
+    ANOMALY = "anomaly"
+    DIGEST = "digest"
+    SILENT_PARTITION = "silent_partition"
+
+
+class Severity(StrEnum):
+    """Fixed at opening. Critical: the score was so far beyond the threshold that it opened at once."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Resolution(StrEnum):
+    """Why an incident ended."""
+
+    RECOVERED = "recovered"
+    GONE = "gone"
+    LEVEL_CHANGE = "level_change"
+    OPERATOR = "operator"
+    DIGEST_CLOSED = "digest_closed"
+
+
+class Basis(StrEnum):
+    """What the p-value stands on: counted scores, the tail fitted beyond them, or the pooled prior."""
+
+    EMPIRICAL = "empirical"
+    EXTRAPOLATED = "extrapolated"
+    PRIOR = "prior"
+
+
+ALERT_NAMES = {
+    Kind.ANOMALY: "TocsinAnomaly",
+    Kind.DIGEST: "TocsinDigest",
+    Kind.SILENT_PARTITION: "TocsinSilentPartition",
+}
+
+
+class Feature(msgspec.Struct, frozen=True):
+    """A feature responsible, in the units of the input; null where it was missing."""
+
+    name: str
+    observed: float | None
+    expected: float | None
+    share: Annotated[float, Meta(ge=0, le=1, description="Its part of the anomaly; all features sum to 1.")]
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """Identity, as Alertmanager understands it."""
+
+    alertname: str
+    stream: str
+    entity: str
+    group: str
+    severity: Severity
+
+
+class Annotations(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the incident at this message."""
+
+    summary: Annotated[str, Meta(description="One line for people.")]
+    score: Annotated[
+        float | None, Meta(description="Score of the record behind this message; 0 is ordinary.")
+    ]
+    p_value: Annotated[float | None, Meta(description="Chance that a normal record scores this high.")]
+    threshold: Annotated[float | None, Meta(description="The rolling threshold at that record.")]
+    peak: Annotated[float | None, Meta(description="The highest score of the incident so far.")]
+    features: list[Feature]
+    reason: Annotated[Resolution | None, Meta(description="Why it ended; null while firing.")]
+    basis: Basis
+    conservative: Annotated[
+        str | None, Meta(description="Why the threshold is set carefully (short_history), else null.")
+    ]
+    model_version: str
+    calibration_version: str
+    topic: str
+    partition: int
+    first_offset: Annotated[int, Meta(description="Offset of the record that left the normal state.")]
+    last_offset: Annotated[int, Meta(description="Offset of the record behind this message.")]
+    held: Annotated[int, Meta(ge=0, description="Incidents that a digest holds; 0 for others.")]
+    held_onsets: Annotated[list[Time], Meta(description="When those began, as far as they are kept.")]
+    late: Annotated[bool, Meta(description="The data was older than the configured age when it was judged.")]
+    runbook: str
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """One message on the alert topic."""
+
+    schema_version: str
+    alert_id: AlertId
+    kind: Kind
+    status: Status
+    labels: Labels
+    annotations: Annotations
+    starts_at: Annotated[Time, Meta(description="Event time of the record that left the normal state.")]
+    ends_at: Annotated[Time | None, Meta(description="Event time of the end; null while firing.")]
+    event_time: Annotated[Time, Meta(description="Event time of the record behind this message.")]
+
+
+class Context(NamedTuple):
+    """What the alerts of one stream and input partition share."""
+
+    stream: str
+    group: str
+    topic: str
+    partition: int
+    model_version: str
+    calibration_version: str
+    runbook: str = ""
+
+
+class Happening(NamedTuple):
+    """One event of the incident machine, in the program's own units (microseconds, plain numbers)."""
+
+    kind: Kind
+    status: Status
+    severity: Severity
+    entity: str
+    onset_us: int
+    time_us: int
+    first_offset: int
+    offset: int
+    score: float
+    p_value: float
+    threshold: float
+    peak: float
+    reason: Resolution | None = None
+    basis: Basis = Basis.EMPIRICAL
+    conservative: str | None = None
+    held: int = 0
+    held_onsets_us: Sequence[int] = ()
+
+
+_DECODER = msgspec.json.Decoder(Alert)
+_ENCODER = msgspec.json.Encoder()
+
+
+def alert_id(stream: str, entity: str, kind: str, onset_us: int) -> str:
+    """The incident's name: see the module's text for the exact bytes."""
+    text = "\0".join((stream, entity, str(kind), str(int(onset_us))))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def top_features(
+    names: Sequence[str],
+    observed: Iterable[float],
+    expected: Iterable[float],
+    shares: Iterable[float],
+    count: int = TOP_FEATURES,
+) -> list[Feature]:
+    """The features with the largest shares, largest first (ties: schema order), without those of share 0."""
+    rows = zip(names, observed, expected, shares, strict=True)
+    found = [Feature(n, number(o), number(e), min(float(s), 1.0)) for n, o, e, s in rows if s > 0]
+    return sorted(found, key=lambda feature: -feature.share)[:count]
+
+
+def alert_of(
+    context: Context, happening: Happening, features: Sequence[Feature] = (), late: bool = False
+) -> Alert:
+    """The alert of one event of the incident machine. Pure: `late` is for the caller, who has a clock."""
+    resolved = happening.status is Status.RESOLVED
+    moment = rfc3339(happening.time_us)
+    annotations = Annotations(
+        summary=_summary(happening, features),
+        score=number(happening.score),
+        p_value=number(happening.p_value),
+        threshold=number(happening.threshold),
+        peak=number(happening.peak),
+        features=list(features),
+        reason=happening.reason if resolved else None,
+        basis=happening.basis,
+        conservative=happening.conservative,
+        model_version=context.model_version,
+        calibration_version=context.calibration_version,
+        topic=context.topic,
+        partition=context.partition,
+        first_offset=happening.first_offset,
+        last_offset=happening.offset,
+        held=happening.held,
+        held_onsets=[rfc3339(onset) for onset in happening.held_onsets_us],
+        late=late,
+        runbook=context.runbook,
+    )
+    name = ALERT_NAMES[happening.kind]
+    return Alert(
+        schema_version=SCHEMA_VERSION,
+        alert_id=alert_id(context.stream, happening.entity, happening.kind, happening.onset_us),
+        kind=happening.kind,
+        status=happening.status,
+        labels=Labels(name, context.stream, happening.entity, context.group, happening.severity),
+        annotations=annotations,
+        starts_at=rfc3339(happening.onset_us),
+        ends_at=moment if resolved else None,
+        event_time=moment,
+    )
+
+
+def _summary(happening: Happening, features: Sequence[Feature]) -> str:
+    entity = happening.entity
+    if happening.kind is Kind.DIGEST:
+        return f"{entity}: {happening.held} more incidents than its daily cap, held in this digest"
+    if happening.kind is Kind.SILENT_PARTITION:
+        return f"{entity}: no records arrive any more"
+    if happening.status is Status.RESOLVED:
+        why = "" if happening.reason is None else f" ({happening.reason.value})"
+        return f"{entity}: ended{why}, peak score {happening.peak:.2f}"
+    causes = ", ".join(_cause(feature) for feature in features[:3])
+    begin = f"{entity}: score {happening.score:.2f}, threshold {happening.threshold:.2f}"
+    return f"{begin}; {causes}" if causes else begin
+
+
+def _cause(feature: Feature) -> str:
+    observed = "missing" if feature.observed is None else f"{feature.observed:.4g}"
+    expected = "" if feature.expected is None else f" (expected {feature.expected:.4g})"
+    return f"{feature.name} {observed}{expected}"
+
+
+def event_id(alert: Alert) -> str:
+    """CloudEvents id: one per distinct message of an incident, the same for a repeat of it."""
+    held = f"-{alert.annotations.held}" if alert.kind is Kind.DIGEST else ""
+    return f"{alert.alert_id}-{alert.status.value}{held}"
+
+
+def message_of(alert: Alert) -> Message:
+    """Key (the entity), value (JSON) and CloudEvents headers."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id(alert).encode()),
+        ("ce_source", f"/tocsin/{quote(alert.labels.stream)}".encode()),
+        ("ce_type", f"{CLOUD_EVENT_TYPE}.{alert.status.value}".encode()),
+        ("ce_time", alert.event_time.encode()),
+        ("content-type", CONTENT_TYPE),
+    ]
+    return Message(alert.labels.entity.encode(), _ENCODER.encode(alert), headers)
+
+
+def decode(value: bytes | None, what: str = "the alert") -> Alert:
+    """An alert out of JSON. DataError, naming `what`, where it is none or of a newer major."""
+    return decode_json(_DECODER, value, what, 1)
+
+
+def latest(alerts: Iterable[Alert]) -> dict[str, Alert]:
+    """The last message of every incident, in the order in which the incidents were first seen."""
+    found: dict[str, Alert] = {}
+    for alert in alerts:
+        found[alert.alert_id] = alert
+    return found
+
+
+def alert_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of an alert, from the types above."""
+    schema = msgspec.json.schema(Alert)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        "title": "Tocsin alert",
+        **schema,
+    }
