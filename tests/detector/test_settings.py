@@ -146,7 +146,7 @@ def test_faults_of_the_environment_name_the_variable(write, tmp_path: Path) -> N
         load(path, {"TOCSIN__INCIDENTS__K": "0"})
     with pytest.raises(SettingsError, match="TOCSIN__K: settings are named TOCSIN__SECTION__KEY"):
         load(path, {"TOCSIN__K": "0"})
-    with pytest.raises(SettingsError, match="the file .*missing cannot be read"):
+    with pytest.raises(SettingsError, match=r"the file .*missing cannot be read"):
         load(path, {"TOCSIN__REGISTRY__PATH_FILE": str(tmp_path / "missing")})
 
 

@@ -1,0 +1,20 @@
+"""The commands of `tocsin`, in the order of its help: name, module, and one line about it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A command or a group of commands. `module` stands in this package and has a Typer application `app`."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "init": Entry("init", "Write a commented tocsin.toml."),
+    "check": Entry(
+        "check", "Validate the configuration; with --connect also the broker, its topics and rights."
+    ),
+}

@@ -1,0 +1,103 @@
+"""Help is quick, complete and the same everywhere; every fault is a message and an exit code, never a traceback."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from tocsin.detector.cli import load_command
+from tocsin.detector.cli.table import COMMANDS
+
+LIMIT_S = 0.3
+
+
+def tocsin(*args: str, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "COLUMNS": "100", **environ}
+    command = [sys.executable, "-m", "tocsin.detector.cli", *args]
+    return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
+
+
+def paths() -> list[tuple[str, ...]]:
+    """Every command, and every command of a group."""
+    found: list[tuple[str, ...]] = [()]
+    for name in COMMANDS:
+        found.append((name,))
+        found += [(name, inner) for inner in getattr(load_command(name), "commands", {})]
+    return found
+
+
+@pytest.mark.parametrize("path", paths(), ids=" ".join)
+def test_help_answers_quickly(path: tuple[str, ...]) -> None:
+    """Processor time of the best of three, which other work on the machine does not blur."""
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = tocsin(*path, "--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("Usage: tocsin")
+        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(times) < LIMIT_S
+
+
+def test_the_table_says_what_the_commands_say() -> None:
+    for name, entry in COMMANDS.items():
+        command = load_command(name)
+        assert isinstance(command, typer.core.TyperCommand | typer.core.TyperGroup)
+        assert (command.help or "").split("\n")[0].rstrip(".") == entry.help.rstrip("."), name
+        for inner in getattr(command, "commands", {}).values():
+            assert inner.help, f"{name} {inner.name} has no help"
+
+
+def test_every_command_takes_a_configuration() -> None:
+    without = {("init",), ("demo",)}
+    for path in paths()[1:]:
+        command = load_command(path[0])
+        if len(path) == 2:
+            command = command.commands[path[1]]
+        elif hasattr(command, "commands"):
+            continue
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert path in without or {"-c", "--config"} <= options, path
+
+
+def test_init_writes_a_file_that_check_accepts_and_never_overwrites(tmp_path: Path) -> None:
+    assert tocsin("init", cwd=tmp_path).returncode == 0
+    written = (tmp_path / "tocsin.toml").read_text()
+    assert tocsin("check", cwd=tmp_path).returncode == 0
+    again = tocsin("init", cwd=tmp_path)
+    assert (again.returncode, (tmp_path / "tocsin.toml").read_text()) == (2, written)
+    assert "already there" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("chek",), 2, "Did you mean 'check'?"),
+        (("check", "--connec"), 2, "No such option"),
+        (("check", "-c", "missing.toml"), 2, "missing.toml: there is no such file"),
+        (("check",), 2, "no stream is configured"),
+        (("init", "/proc/nowhere"), 1, "/proc/nowhere"),
+    ],
+)
+def test_faults_are_one_clear_message(args: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
+    done = tocsin(*args, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_secret_is_never_printed(tmp_path: Path) -> None:
+    done = tocsin(
+        "check",
+        "--json",
+        cwd=tmp_path,
+        TOCSIN__STREAM__NAME="a",
+        TOCSIN__KAFKA__LIBRDKAFKA__SASL_PASSWORD="hunter22",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sasl.password" in done.stdout
+    assert "hunter22" not in done.stdout + done.stderr
