@@ -171,11 +171,20 @@ def _views(fields: Iterable[Field], plain: bytes | memoryview, what: str) -> Arr
 
 
 def flatten(prefix: str, state: tuple[Any, ...]) -> Arrays:
-    """A NamedTuple of arrays (nested ones too) as {"prefix.field": array}."""
+    """A NamedTuple of arrays as {"prefix.field": array}.
+
+    Nested NamedTuples and structured arrays become "prefix.field.inner": the format knows plain numbers
+    only, and a column of one kind compresses better than rows of many.
+    """
     flat: Arrays = {}
     for name, value in zip(state._fields, state, strict=True):  # type: ignore[attr-defined]
         full = f"{prefix}.{name}"
-        flat.update(flatten(full, value) if hasattr(value, "_fields") else {full: np.asarray(value)})
+        if hasattr(value, "_fields"):
+            flat.update(flatten(full, value))
+        elif (inner := np.asarray(value).dtype.names) is not None:
+            flat.update({f"{full}.{column}": value[column] for column in inner})
+        else:
+            flat[full] = np.asarray(value)
     return flat
 
 
@@ -184,7 +193,8 @@ def unflatten(prefix: str, fresh: S, arrays: Mapping[str, Array], what: str) -> 
 
     `fresh` gives the type, the dtypes and the shapes, and the value of a field that the writer did not
     know yet (state is additive). A field of another dtype or shape raises StateError: the settings that
-    shape it (features, ring length, members) are not those it was written under.
+    shape it (features, ring length, members) are not those it was written under. Arrays may be read-only
+    views.
     """
     fields: list[Any] = []
     for name, value in zip(fresh._fields, fresh, strict=True):  # type: ignore[attr-defined]
@@ -192,17 +202,26 @@ def unflatten(prefix: str, fresh: S, arrays: Mapping[str, Array], what: str) -> 
         if hasattr(value, "_fields"):
             fields.append(unflatten(full, value, arrays, what))
             continue
-        expected, found = np.asarray(value), arrays.get(full)
-        if found is None:
-            fields.append(value)
+        expected = np.asarray(value)
+        if expected.dtype.names is None:
+            fields.append(_fitting(arrays, full, expected, what))
             continue
-        if found.dtype != expected.dtype or found.shape != expected.shape:
-            raise StateError(
-                f"{what}: the field {full} is {found.dtype}{list(found.shape)}, but the configuration "
-                "asks for "
-                f"{expected.dtype}{list(expected.shape)}. The stream's features or window changed "
-                "under its state; "
-                "set them back, or give the stream a new name so that it starts from its own state."
-            )
-        fields.append(found)
+        rows = expected.copy()
+        for column in expected.dtype.names:
+            rows[column] = _fitting(arrays, f"{full}.{column}", expected[column], what)
+        fields.append(rows)
     return type(fresh)(*fields)
+
+
+def _fitting(arrays: Mapping[str, Array], name: str, expected: Array, what: str) -> Array:
+    found = arrays.get(name)
+    if found is None:
+        return expected
+    if found.dtype != expected.dtype or found.shape != expected.shape:
+        raise StateError(
+            f"{what}: the field {name} is {found.dtype}{list(found.shape)}, but the configuration asks for "
+            f"{expected.dtype}{list(expected.shape)}. The stream's features or window changed under "
+            "its state; "
+            "set them back, or give the stream a new name so that it starts from its own state."
+        )
+    return found

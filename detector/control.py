@@ -1,0 +1,225 @@
+"""The control topic in use: publish a change, read them all, keep large ones as signed files in the registry.
+
+A change over 256 KiB does not travel: its JSON lies in `<registry>/<stream>/changes/<sha256>` with its
+signature beside it in `<sha256>.sig`, and the topic carries the hash. What cannot be loaded (missing,
+altered, signed by somebody else, of a newer schema) comes back as `Unloadable`: the daemon keeps what it
+has and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import BrokerError, BrokerUnavailable, DataError, DeliveryFailed, SignatureError
+from ..pipelines.brokers.base import BEGINNING, Batch, Broker, Consumer, Part
+from .changes import (
+    INLINE_BYTES,
+    Change,
+    OnTopic,
+    Stored,
+    Versioned,
+    decode,
+    encode,
+    kind_of,
+    message_of,
+)
+from .wire import Message
+
+Sign = Callable[[bytes], bytes]
+"""A signature of the bytes given."""
+Verify = Callable[[bytes, bytes, str], object]
+"""Of data, signature and what it is; raises SignatureError where the signature is not a trusted key's."""
+
+# What is signed begins with this, so that a signature of something else made with the same key never fits.
+SIGNED_AS = b"tocsin change artefact 1\n"
+LARGEST_BYTES = 1 << 30
+STALL_S = 30.0
+_HASH = re.compile("[0-9a-f]{64}")
+
+
+class Unloadable(NamedTuple):
+    """A change that is on the topic but cannot act here, and why."""
+
+    version: int
+    kind: str
+    why: str
+
+
+class Artefacts(NamedTuple):
+    """Where large changes of a stream lie. `sign` is None where this process only reads."""
+
+    folder: Path
+    verify: Verify
+    sign: Sign | None = None
+
+
+def artefact_folder(registry: Path, stream: str) -> Path:
+    """`<registry>/<stream>/changes`."""
+    return registry / stream / "changes"
+
+
+def to_message(change: Change, artefacts: Artefacts) -> Message:
+    """The message to publish; writes the artefact first where the change is large.
+
+    Raises SignatureError where it is large and there is no key to sign it with.
+    """
+    payload = encode(change)
+    if len(payload) <= INLINE_BYTES:
+        return message_of(change)
+    if artefacts.sign is None:
+        raise SignatureError(
+            f"The change has {len(payload)} bytes, more than {INLINE_BYTES}, so it must become a "
+            "signed artefact, "
+            "but no private key is at hand. Run this where `tocsin train` made one, or name it in [registry]."
+        )
+    digest = hashlib.sha256(payload).hexdigest()
+    artefacts.folder.mkdir(parents=True, exist_ok=True)
+    _write(artefacts.folder / f"{digest}.sig", artefacts.sign(SIGNED_AS + payload))
+    _write(artefacts.folder / digest, payload)
+    stored = Stored(
+        id=change.id,
+        author=change.author,
+        reason=change.reason,
+        created_at=change.created_at,
+        of=kind_of(change),
+        sha256=digest,
+        size=len(payload),
+    )
+    return message_of(stored)
+
+
+def from_message(version: int, value: bytes | None, artefacts: Artefacts) -> Versioned | Unloadable:
+    """The change of a message, out of its artefact where it has one; never raises for bad content."""
+    what = f"change {version} of the control topic"
+    kind = ""
+    try:
+        change: OnTopic = decode(value, what)
+        kind = kind_of(change)
+        if isinstance(change, Stored):
+            kind = change.of
+            change = _load(change, artefacts, what)
+    except (DataError, SignatureError) as fault:
+        return Unloadable(version, kind, str(fault))
+    return Versioned(version, change)
+
+
+def _load(stored: Stored, artefacts: Artefacts, what: str) -> Change:
+    if not _HASH.fullmatch(stored.sha256) or not 0 <= stored.size <= LARGEST_BYTES:
+        raise DataError(f"{what} names the impossible artefact {stored.sha256!r} of {stored.size} bytes.")
+    path = artefacts.folder / stored.sha256
+    try:
+        payload = _read(path, stored.size)
+        signature = _read(path.with_suffix(".sig"), 4096)
+    except OSError as error:
+        raise DataError(
+            f"{what} is the artefact {path}, which cannot be read ({error.strerror}). Copy it here "
+            "with its .sig from "
+            "the registry where it was made, or share that folder; it is taken up at the next start "
+            "or reload."
+        ) from None
+    if len(payload) != stored.size or hashlib.sha256(payload).hexdigest() != stored.sha256:
+        raise DataError(
+            f"{what}: the artefact {path} was altered: its SHA-256 is not its name. Copy it again."
+        )
+    artefacts.verify(SIGNED_AS + payload, signature, f"the artefact {path}")
+    change = decode(payload, f"{what}, artefact {path}")
+    if isinstance(change, Stored) or change.id != stored.id or kind_of(change) != stored.of:
+        raise DataError(f"{what}: the artefact {path} holds another change. Publish the change again.")
+    return change
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(limit + 1)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all; the name is the content's hash, so a second writer writes the same."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_to_end(
+    consumer: Consumer, parts: Iterable[Part], begin: int = BEGINNING, stall_s: float = STALL_S
+) -> Iterator[Batch]:
+    """All records of the partitions from `begin` to the ends as they are now, in batches.
+
+    Raises:
+        BrokerUnavailable: nobody answers.
+        BrokerError: nothing came for `stall_s` although the ends were not reached.
+    """
+    ends = consumer.end_offsets(parts)
+    firsts = consumer.begin_offsets(ends)
+    open_ = {part: end for part, end in ends.items() if end > max(begin, firsts[part])}
+    if not open_:
+        return
+    consumer.assign((*part, max(begin, firsts[part])) for part in open_)
+    waited = 0.0
+    while open_:
+        batch = consumer.consume(4096, 0.5)
+        waited = 0.0 if batch else waited + 0.5
+        if batch:
+            yield batch
+        at = consumer.position()
+        open_ = {part: end for part, end in open_.items() if at.get(part, -1) < end}
+        if open_ and waited >= stall_s:
+            kind = BrokerUnavailable if consumer.broker_down else BrokerError
+            raise kind(
+                f"Reading {sorted(open_)} to the end stalled for {stall_s:.0f} s before the offsets "
+                f"{sorted(open_.values())}. Check that the brokers which lead these partitions are up."
+            )
+
+
+def read_all(
+    broker: Broker, topic: str, artefacts: Artefacts, begin: int = BEGINNING
+) -> list[Versioned | Unloadable]:
+    """Every change of the control topic, in order. UnknownTopic where it does not exist."""
+    consumer = broker.consumer(headers=False)
+    try:
+        return [
+            from_message(offset, value, artefacts)
+            for batch in read_to_end(consumer, [(topic, 0)], begin)
+            for offset, value in zip(batch.offset, batch.value, strict=True)
+            if value is not None
+        ]
+    finally:
+        consumer.close()
+
+
+def publish(
+    broker: Broker, topic: str, change: Change, artefacts: Artefacts, timeout_s: float = STALL_S
+) -> int:
+    """Publish a change and return its version, read back from the topic.
+
+    Raises:
+        DeliveryFailed: the broker did not acknowledge it, or it is not on the topic afterwards.
+        SignatureError: it is large and cannot be signed here.
+    """
+    message = to_message(change, artefacts)
+    consumer, producer = broker.consumer(headers=False), broker.producer()
+    try:
+        before = consumer.end_offsets([(topic, 0)])[topic, 0]
+        producer.produce(topic, message.value, message.key, partition=0, headers=message.headers)
+        producer.flush(timeout_s)
+        for batch in read_to_end(consumer, [(topic, 0)], before, timeout_s):
+            for offset, key in zip(batch.offset, batch.key, strict=True):
+                if key == message.key:
+                    return offset
+    finally:
+        consumer.close()
+        producer.close()
+    raise DeliveryFailed(
+        f"The change was acknowledged but is not on {topic!r}. Was the topic deleted meanwhile?"
+    )
