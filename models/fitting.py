@@ -1,0 +1,121 @@
+"""Fitting panels: scaled windows, their whitening, every member of the table, and what is ordinary for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from . import whitening
+from .members import TABLE
+from .members.base import FitData, Guide
+from .panel import PanelParams, score_scaled
+from .scaling import JUMP_MEAN, JUMP_SD, MEAN, SD, evenly, jump_residuals, lag_windows, scale
+from .training import Progress
+
+MOST_WINDOWS = 65_536  # per panel; 800 steps of 128 draws see no more than 102,400
+MOST_VALUES = 2**24  # per panel, so that a stack of 8 stays under 600 MB of wide windows
+ORDINARY_ROWS = 4096
+ORDINARY_FLOOR = 0.01
+
+
+class Series(NamedTuple):
+    """One entity's train records: contiguous runs, each [n, F] in time order with NaN = missing, and its location."""
+
+    segments: tuple[NDArray[np.floating[Any]], ...]
+    location: NDArray[np.float32]
+    """[4, F] of `scaling.fit_location`"""
+
+
+class Recipe(NamedTuple):
+    """How panels are fitted. `rehearse` adds the watched run on 90 % of train; cross-fitting goes without it."""
+
+    lags: int = 5
+    members: tuple[str, ...] = tuple(TABLE)
+    steps: int = 800
+    seed: int = 0
+    rehearse: bool = True
+
+
+def fit_panel(series: Sequence[Series], recipe: Recipe, progress: Progress | None = None) -> PanelParams:
+    """Fit one panel on all these entities, each weighing the same. Returns arrays with a leading axis of 1."""
+    return fit_panels([series], recipe, progress)
+
+
+def fit_panels(
+    groups: Sequence[Sequence[Series]], recipe: Recipe, progress: Progress | None = None
+) -> PanelParams:
+    """Fit one panel per group of entities (a group of one for an entity of its own), VAEs in stacks.
+
+    Returns numpy arrays with a leading axis P = len(groups), the same for the same groups, recipe and machine.
+    """
+    prepared = [_prepare(group, recipe.lags) for group in groups]
+    data = [one for one, _ in prepared]
+    guide = Guide(recipe.seed, recipe.steps, recipe.rehearse, progress)
+    names = [name for name in TABLE if name in recipe.members]
+    fitted = {name: TABLE[name].fit(data, guide) for name in names}
+    panels = []
+    for i, (one, jumps) in enumerate(prepared):
+        members = {name: fitted[name][i] for name in names}
+        blank = PanelParams(one.whitening, np.ones(len(names), np.float32), members)
+        panels.append(blank._replace(ordinary=_ordinary(blank, one, jumps)))
+    stacked: PanelParams = jax.tree.map(lambda *a: np.stack([np.asarray(x, np.float32) for x in a]), *panels)
+    return stacked
+
+
+def _prepare(group: Sequence[Series], lags: int) -> tuple[FitData, NDArray[np.float32]]:
+    """The scaled windows of a group with their whitening, and the scaled jumps [n, F] of their newest values."""
+    features = group[0].location.shape[1]
+    limit = min(MOST_WINDOWS, max(whitening.SAMPLE_WINDOWS, MOST_VALUES // (lags * features)))
+    windows, present, jumps, sample, owner = [], [], [], [], []
+    for number, series in enumerate(group):
+        z, r, there = _scaled(series, lags)
+        keep = evenly(len(z), max(1, limit // len(group)))
+        sample.append(z[evenly(len(z), max(1, whitening.SAMPLE_WINDOWS // len(group)))])
+        windows.append(z[keep])
+        jumps.append(r[keep])
+        present.append(there[keep])
+        owner.append(np.full(len(keep), number, np.int32))
+    moments = whitening.moments(np.concatenate(sample).reshape(-1, lags * features))
+    data = FitData(
+        np.concatenate(windows), np.concatenate(present), np.concatenate(owner), moments, whitening.fit(moments)
+    )  # fmt: skip
+    return data, np.concatenate(jumps)
+
+
+def _scaled(series: Series, lags: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Windows [n, L, F], jumps [n, F] and presence [n, F] of one entity; a run's first row stands in for its past."""
+    at = series.location.astype(np.float64)[:, None, :]
+    windows, jumps, present = [], [], []
+    for run in series.segments:
+        values = np.asarray(run, np.float64)
+        z = scale(values, at[MEAN], at[SD], np).astype(np.float32)
+        windows.append(lag_windows(z, lags))
+        jumps.append(scale(jump_residuals(values), at[JUMP_MEAN], at[JUMP_SD], np).astype(np.float32))
+        present.append(np.isfinite(values))
+    return np.concatenate(windows), np.concatenate(jumps), np.concatenate(present)
+
+
+def _ordinary(params: PanelParams, data: FitData, jumps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The median [M] of each member over at most 4,096 train windows, at least .01 of the mean (1 where that is 0)."""
+    rows = np.arange(ORDINARY_ROWS) * len(data.windows) // ORDINARY_ROWS
+    values = np.asarray(_values(params, data.windows[rows], jumps[rows], data.present[rows]), np.float64)
+    mean = values.mean(axis=0)
+    floor = np.where(mean > 0, ORDINARY_FLOOR * mean, 1.0)
+    return np.maximum(np.median(values, axis=0), floor).astype(np.float32)
+
+
+@jax.jit
+def _values(params: PanelParams, z: jax.Array, r: jax.Array, present: jax.Array) -> jax.Array:
+    def one(z: jax.Array, r: jax.Array, present: jax.Array) -> jax.Array:
+        _, parts = score_scaled(params, z, r, present)
+        return jnp.stack([part.value for part in parts.values()])
+
+    return jax.vmap(one)(z, r, present.astype(jnp.float32))
+
+
+__all__ = ["Recipe", "Series", "fit_panel", "fit_panels"]

@@ -1,0 +1,84 @@
+"""The contract of a panel member.
+
+A member is fitted on a stack of panels' train windows at once (so that one which trains a network can do it in one
+compiled loop), and scores ONE row inside the scorer's compiled block, from intermediates that all members share.
+Larger is stranger, and never below 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from ..whitening import Moments, Whitening
+
+
+class FitData(NamedTuple):
+    """What a member may learn from: the scaled train windows of one panel, in time order within each entity."""
+
+    windows: NDArray[np.float32]
+    """[n, L, F] scaled, 0 where missing"""
+    present: NDArray[np.bool_]
+    """[n, F] whether the newest value of each window was there"""
+    owner: NDArray[np.int32]
+    """[n] index of the entity a window belongs to; grouped, each entity's windows contiguous"""
+    moments: Moments
+    """of at most 8,000 flattened windows, [L*F] and [L*F, L*F], float64"""
+    whitening: Whitening
+    """fitted from those moments, float32"""
+
+
+class Row(NamedTuple):
+    """The shared intermediates of one record."""
+
+    z: jax.Array
+    """[L, F] scaled window, oldest first, 0 where missing"""
+    present: jax.Array
+    """[F] 1 where the newest value is there, else 0"""
+    jump: jax.Array
+    """[F] scaled jump of the newest value, 0 where missing"""
+    centred: jax.Array
+    """[L*F] flattened window less the whitening's mean"""
+    rotated: jax.Array
+    """[K] centred on the principal axes"""
+    whitened: jax.Array
+    """[K] rotated, each axis divided by its spread"""
+    whitening: Whitening
+
+
+class Part(NamedTuple):
+    """What a member says of one record."""
+
+    value: jax.Array
+    """scalar >= 0, larger is stranger"""
+    channels: jax.Array | None = None
+    """[F] >= 0, the part of each channel in any unit, or None for a member that cannot tell channels apart"""
+    forecast: jax.Array | None = None
+    """[F] the scaled values it expected, or None for a member that forecasts nothing"""
+
+
+class Guide(NamedTuple):
+    """How a fit is to be done, and whom it tells."""
+
+    seed: int
+    steps: int
+    rehearse: bool
+    progress: Callable[[Any], None] | None
+
+
+class Member(NamedTuple):
+    """One way of scoring a window."""
+
+    name: str
+    trained: bool
+    """False: nothing is optimised, so it can serve before a model has been trained"""
+    params: type[Any]
+    """NamedTuple of float32 arrays (or of dicts of them)"""
+    fit: Callable[[Sequence[FitData], Guide], list[Any]]
+    """one `params` for each panel's data"""
+    score: Callable[[Any, Row], Part]
+    """pure, traceable, of one panel's params and one record"""

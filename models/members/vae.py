@@ -1,0 +1,43 @@
+"""What the trained model cannot explain: the VAE's reconstruction error and KL at the posterior mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import training, vae, whitening
+from .base import FitData, Guide, Member, Part, Row
+
+
+class VaeParams(NamedTuple):
+    """weights by dotted path, and the lowest NLL + KL over train []."""
+
+    weights: vae.Weights
+    lowest: jax.Array | NDArray[np.float32]
+
+
+def fit(data: Sequence[FitData], guide: Guide) -> list[VaeParams]:
+    """Train one VAE for each panel, in stacks."""
+    jobs = [training.Job(_whitened(panel), panel.owner) for panel in data]
+    fitted = training.train_all(jobs, guide.seed, guide.steps, guide.rehearse, guide.progress)
+    return [VaeParams(one.weights, one.lowest) for one in fitted]
+
+
+def score(params: VaeParams, row: Row) -> Part:
+    """max(NLL + KL less its train minimum, 0) + 1; the residual is mapped back by the whitening to the newest record."""
+    terms, residual = vae.explain(vae.model_of(params.weights), row.whitened)
+    features = row.z.shape[1]
+    newest = row.whitening.basis[-features:] @ (residual * row.whitening.spread)
+    return Part(jnp.maximum(terms.nll + terms.kl - params.lowest, 0.0) + 1.0, newest * newest)
+
+
+def _whitened(data: FitData) -> NDArray[np.float32]:
+    return whitening.apply(data.whitening, data.windows.reshape(len(data.windows), -1))
+
+
+MEMBER = Member("vae", True, VaeParams, fit, score)

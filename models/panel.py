@@ -1,0 +1,344 @@
+"""The panel: a few differently built members on one whitened window, and the compiled scorer of a batch.
+
+One function, `score_row`, says how one record is scored. The scorer runs it over blocks of a constant number of rows
+in a compiled loop, because XLA's rounding depends on the shape it was compiled for: a row's result is then the same
+to the bit however many rows are in the call, wherever it stands and whoever its neighbours are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from numpy.typing import NDArray
+
+from . import scaling
+from .members import TABLE
+from .members.base import Part, Row
+from .whitening import Whitening
+
+SHARED_BLOCK_ROWS = 64
+OWN_BLOCK_ROWS = (
+    16  # rows of one panel per block where each entity has its own: fewer are padded when batches are thin
+)
+LADDER = (1, 4, 16, 64, 256)  # blocks per call that are compiled
+LEAST_EXCESS = 0.01
+
+
+class PanelParams(NamedTuple):
+    """P fitted panels as a pytree of float32 arrays, each with a leading axis P.
+
+    whitening: mean [P, D], basis [P, D, K], spread [P, K]; ordinary [P, M] each member's median over train (floored
+    above 0), members in the order of `member_names`; members: name -> that member's params.
+    """
+
+    whitening: Whitening
+    ordinary: jax.Array | NDArray[np.float32]
+    members: dict[str, Any]
+
+
+class RowScore(NamedTuple):
+    """One record's results, by the version's C columns."""
+
+    members: jax.Array
+    """[M]"""
+    shares: jax.Array
+    """[C]"""
+    expected: jax.Array
+    """[C] raw units"""
+    level: jax.Array
+    """[]"""
+
+
+class Scored(NamedTuple):
+    """n records' results, float32."""
+
+    members: NDArray[np.float32]
+    """[n, M] larger is stranger, >= 0"""
+    shares: NDArray[np.float32]
+    """[n, F] attribution, >= 0, sums to 1; 0 for missing channels and for columns the version does not use"""
+    expected: NDArray[np.float32]
+    """[n, F] forecast in raw units; NaN for columns the version does not use"""
+    level: NDArray[np.float32]
+    """[n] mean of the newest scaled values present"""
+
+
+def member_names(params: PanelParams) -> tuple[str, ...]:
+    """The panel's members, in the order of the scored columns."""
+    return tuple(name for name in TABLE if name in params.members)
+
+
+def scale_row(
+    window: jax.Array, jump: jax.Array, location: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scaled window [L, C] and jump [C] (0 where missing), and presence [C] as 0/1, of raw values with NaN missing."""
+    finite = jnp.isfinite(window)
+    mean, sd = location[None, scaling.MEAN], location[None, scaling.SD]
+    z = scaling.scale(jnp.where(finite, window, jnp.nan), mean, sd)
+    there = finite[-1] & jnp.isfinite(jump)
+    r = scaling.scale(jnp.where(there, jump, jnp.nan), location[scaling.JUMP_MEAN], location[scaling.JUMP_SD])
+    return z, r, finite[-1].astype(jnp.float32)
+
+
+def score_scaled(
+    params: PanelParams, z: jax.Array, r: jax.Array, present: jax.Array
+) -> tuple[Row, dict[str, Part]]:
+    """Whiten one scaled window and ask every member. `params` of one panel, without the leading axis."""
+    centred = z.reshape(-1) - params.whitening.mean
+    rotated = centred @ params.whitening.basis
+    row = Row(z, present, r, centred, rotated, rotated / params.whitening.spread, params.whitening)
+    return row, {name: TABLE[name].score(params.members[name], row) for name in member_names(params)}
+
+
+def attribution(params: PanelParams, row: Row, parts: dict[str, Part]) -> jax.Array:
+    """Share of each channel [C] in what is strange about one record.
+
+    shares = sum_m a_m p_m / sum_m a_m over the members that can tell channels apart, where p_m are the parts of member
+    m of the present channels, normalised to sum 1, and a_m = max(ln(value_m / ordinary_m), .01) is its excess over
+    ordinary (0 where all its parts are 0). All zero if no channel has any part.
+    """
+    total = jnp.zeros_like(row.present)
+    weight = jnp.zeros((), jnp.float32)
+    for m, (name, part) in enumerate(parts.items()):
+        if part.channels is None:
+            continue
+        channels = part.channels * row.present
+        whole = jnp.sum(channels)
+        ratio = jnp.maximum(part.value / params.ordinary[m], 1e-30)
+        excess = jnp.where(whole > 0.0, jnp.maximum(jnp.log(ratio), LEAST_EXCESS), 0.0)
+        total = total + channels * (excess / jnp.where(whole > 0.0, whole, 1.0))
+        weight = weight + excess
+        del name
+    return total / jnp.where(weight > 0.0, weight, 1.0)
+
+
+def score_row(params: PanelParams, window: jax.Array, jump: jax.Array, location: jax.Array) -> RowScore:
+    """Score one record: raw window [L, C], raw jump [C] (both NaN = missing), location [4, C], one panel's params."""
+    z, r, present = scale_row(window, jump, location)
+    row, parts = score_scaled(params, z, r, present)
+    forecasts = [part.forecast for part in parts.values() if part.forecast is not None]
+    expected = scaling.soft_unclip(forecasts[0]) if forecasts else jnp.zeros_like(r)
+    return RowScore(
+        jnp.stack([part.value for part in parts.values()]),
+        attribution(params, row, parts),
+        location[scaling.MEAN] + location[scaling.SD] * expected,
+        jnp.sum(z[-1]) / jnp.maximum(jnp.sum(present), 1.0),
+    )
+
+
+class _Plan(NamedTuple):
+    """What the compiled program depends on besides array shapes."""
+
+    features: int
+    columns: tuple[int, ...]
+    shared: bool
+
+
+class _Program:
+    """The jitted loop over blocks for one plan, with a count of what was traced."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self.traces = 0
+        self._plan = plan
+        self.run = jax.jit(self._blocks)
+
+    def _blocks(
+        self,
+        params: PanelParams,
+        count: jax.Array,
+        panel: jax.Array,
+        window: jax.Array,
+        jump: jax.Array,
+        location: jax.Array,
+    ) -> RowScore:
+        """Score the first `count` of the blocks: panel [blocks], window [blocks, rows, L, F], ..."""
+        self.traces += 1
+        blocks, rows = window.shape[:2]
+        shape = jax.eval_shape(lambda: self._block(params, panel[0], window[0], jump[0], location[0]))
+        empty = jax.tree.map(lambda s: jnp.zeros((blocks, *s.shape), s.dtype), shape)
+
+        def body(i: jax.Array, out: RowScore) -> RowScore:
+            block = self._block(params, panel[i], window[i], jump[i], location[i])
+            return jax.tree.map(lambda whole, part: whole.at[i].set(part), out, block)
+
+        done = lax.fori_loop(jnp.zeros_like(count), count, body, empty)
+        return jax.tree.map(lambda a: a.reshape(blocks * rows, *a.shape[2:]), done)
+
+    def _block(
+        self, params: PanelParams, panel: jax.Array, window: jax.Array, jump: jax.Array, location: jax.Array
+    ) -> RowScore:
+        plan = self._plan
+        one: PanelParams = jax.tree.map(lambda a: a[0] if plan.shared else a[panel], params)
+        columns = np.asarray(plan.columns, np.int32)
+        if plan.columns != tuple(range(plan.features)):
+            window, jump = window[..., columns], jump[..., columns]
+        if location.shape[-1] != len(columns):
+            location = location[..., columns]
+        scored = jax.vmap(score_row, in_axes=(None, 0, 0, 0))(one, window, jump, location)
+        if plan.columns == tuple(range(plan.features)):
+            return scored
+        blank = jnp.zeros((window.shape[0], plan.features), jnp.float32)
+        return scored._replace(
+            shares=blank.at[:, columns].set(scored.shares),
+            expected=(blank * jnp.nan).at[:, columns].set(scored.expected),
+        )
+
+
+@cache
+def _program(plan: _Plan) -> _Program:
+    """Shared by all scorers of a plan, so that a promoted version of the same shape compiles nothing."""
+    return _Program(plan)
+
+
+class Scorer:
+    """The compiled panel of one model version, for the features of one stream. Not for use from several threads.
+
+    `columns` are the positions in the stream's features that the version uses, in its order (all by default);
+    `features` is the stream's F. With one panel it serves every row; with several, rows are put in blocks of equal
+    panel first.
+    """
+
+    def __init__(
+        self, params: PanelParams, columns: Sequence[int] | None = None, features: int | None = None
+    ) -> None:
+        self.members = member_names(params)
+        size = params.whitening.mean.shape[1]
+        width = _width(params, size) if columns is None else len(columns)
+        chosen = tuple(range(width)) if columns is None else tuple(int(c) for c in columns)
+        self.features = width if features is None else features
+        self.lags = size // width
+        self.panels = int(params.whitening.mean.shape[0])
+        self._params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+        self._program = _program(_Plan(self.features, chosen, self.panels == 1))
+        self._rows = SHARED_BLOCK_ROWS if self.panels == 1 else OWN_BLOCK_ROWS
+        self._traces_before = self._program.traces
+
+    @property
+    def compilations(self) -> int:
+        """How many shapes were compiled since this scorer was made; `len(LADDER)` at most, whatever is scored."""
+        return self._program.traces - self._traces_before
+
+    def warm(self) -> None:
+        """Compile every shape, so that no record waits for it."""
+        for blocks in LADDER:
+            rows = blocks * self._rows
+            self._call(
+                blocks,
+                1,
+                np.zeros(blocks, np.int32),
+                np.zeros((rows, self.lags, self.features), np.float32),
+                np.zeros((rows, self.features), np.float32),
+                np.ones((rows, 4, self.features), np.float32),
+            )
+
+    def score(
+        self,
+        panel: NDArray[np.int32],
+        window: NDArray[np.float32],
+        jump: NDArray[np.float32],
+        location: NDArray[np.float32],
+    ) -> Scored:
+        """Score n records: panel [n], window [n, L, F] and jump [n, F] raw with NaN = missing, location [n, 4, F]."""
+        if self.panels == 1:
+            return self._in_order(window, jump, location)
+        return self._by_panel(panel, window, jump, location)
+
+    def _in_order(
+        self, window: NDArray[np.float32], jump: NDArray[np.float32], location: NDArray[np.float32]
+    ) -> Scored:
+        most = LADDER[-1] * self._rows
+        parts = []
+        for first in range(0, max(len(window), 1), most):
+            n = min(most, len(window) - first)
+            count = -(-n // self._rows)
+            blocks = _rung(count)
+            here = slice(first, first + n)
+            rows = blocks * self._rows
+            given = (_filled(a[here], rows) for a in (window, jump, location))
+            done = self._call(blocks, count, np.zeros(blocks, np.int32), *given)
+            parts.append(Scored(*(a[:n] for a in done)))
+        return parts[0] if len(parts) == 1 else Scored(*(np.concatenate(a) for a in zip(*parts, strict=True)))
+
+    def _by_panel(
+        self,
+        panel: NDArray[np.int32],
+        window: NDArray[np.float32],
+        jump: NDArray[np.float32],
+        location: NDArray[np.float32],
+    ) -> Scored:
+        """Each panel's rows fill blocks of their own; the answers return to the order of the rows."""
+        n = len(panel)
+        order = np.argsort(panel, kind="stable")
+        counts = np.bincount(panel, minlength=self.panels)
+        needed = -(-counts // self._rows)
+        starts = np.cumsum(needed) - needed
+        within = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+        place = np.empty(n, np.intp)
+        place[order] = starts[panel[order]] * self._rows + within
+        owner = np.repeat(np.arange(self.panels, dtype=np.int32), needed)
+        out = Scored(
+            np.empty((n, len(self.members)), np.float32),
+            np.empty((n, self.features), np.float32),
+            np.empty((n, self.features), np.float32),
+            np.empty(n, np.float32),
+        )
+        for first in range(0, len(owner), LADDER[-1]):
+            count = min(LADDER[-1], len(owner) - first)
+            blocks = _rung(count)
+            rows = blocks * self._rows
+            here = place - first * self._rows
+            if len(owner) > LADDER[-1]:
+                chosen = np.flatnonzero((here >= 0) & (here < count * self._rows))
+                here = here[chosen]
+            else:
+                chosen = np.arange(n)
+            whose = np.zeros(blocks, np.int32)
+            whose[:count] = owner[first : first + count]
+            given = (_placed(a, chosen, here, rows) for a in (window, jump, location))
+            for whole, part in zip(out, self._call(blocks, count, whose, *given), strict=True):
+                whole[chosen] = part[here]
+        return out
+
+    def _call(
+        self,
+        blocks: int,
+        count: int,
+        panel: NDArray[np.int32],
+        window: NDArray[np.float32],
+        jump: NDArray[np.float32],
+        location: NDArray[np.float32],
+    ) -> Scored:
+        folded = (a.reshape(blocks, self._rows, *a.shape[1:]) for a in (window, jump, location))
+        done = self._program.run(self._params, np.int32(count), panel, *folded)
+        return Scored(*(np.asarray(a) for a in done))
+
+
+def _width(params: PanelParams, size: int) -> int:
+    """Number of channels, from the member that keeps one value per channel."""
+    errs = params.members.get("errs")
+    return size if errs is None else int(errs.mean.shape[1])
+
+
+def _rung(count: int) -> int:
+    return next(blocks for blocks in LADDER if blocks >= count)
+
+
+def _filled(a: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    if len(a) == rows:
+        return a
+    out = np.zeros((rows, *a.shape[1:]), np.float32)
+    out[: len(a)] = a
+    return out
+
+
+def _placed(
+    a: NDArray[np.float32], chosen: NDArray[np.intp], place: NDArray[np.intp], rows: int
+) -> NDArray[np.float32]:
+    out = np.zeros((rows, *a.shape[1:]), np.float32)
+    out[place] = a[chosen]
+    return out

@@ -1,0 +1,336 @@
+"""Training of the VAE: many panels at once, the whole loop compiled, with honest figures of a time-forward hold-out.
+
+The recipe fits on all of train (fitting on 70 % cost .006 of VUS-PR and a tenth of recall), and a hold-out that was
+trained on tells nothing. So there are two runs of the same schedule: a *rehearsal* on the first 90 % of every
+entity's windows, watched on the last 10 %, which finds the step from which the hold-out only gets worse; then the
+*final* run on all windows, stopped at that step. Without `rehearse` (cross-fitting) only the final run is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+from numpy.typing import NDArray
+
+from . import vae
+
+BATCH = 128
+BETA = 0.2
+WARM_UP_SHARE = 0.3
+PEAK_RATE = 2e-3
+WEIGHT_DECAY = 1e-4
+CLIP_NORM = 1.0
+EPOCHS = 20  # reports in a run
+STACK = 8  # panels trained in one call; one shape, so one compilation
+WATCHED_ROWS = 1024  # rows of each split that the figures are taken over
+HOLD_OUT_SHARE = 0.1
+ACTIVE_VARIANCE = (
+    0.01  # Burda et al. 2016: a unit is active if the variance of its posterior mean over x exceeds this
+)
+WORSE_NATS_PER_VALUE = 0.02  # the hold-out's loss must rise by this, per whitened value, to stop early
+SMALLEST_BUCKET = 512
+
+
+class Job(NamedTuple):
+    """Whitened windows [n, D] of one panel and the entity of each [n]; an entity's windows contiguous, in time order."""
+
+    windows: NDArray[np.float32]
+    owner: NDArray[np.int32]
+
+
+class Figures(NamedTuple):
+    """Means over windows, in nats: elbo = -(reconstruction + kl) at weight 1; loss weighs the KL by `BETA`."""
+
+    elbo: float
+    reconstruction: float
+    kl: float
+    active_units: int
+
+    @property
+    def loss(self) -> float:
+        """What the final schedule minimises."""
+        return self.reconstruction + BETA * self.kl
+
+
+class Report(NamedTuple):
+    """The figures of one panel after one epoch; `held_out` only while rehearsing. `warnings` come with the last."""
+
+    panel: int
+    phase: Literal["rehearsal", "final"]
+    epoch: int
+    epochs: int
+    steps: int
+    train: Figures
+    held_out: Figures | None
+    warnings: tuple[str, ...]
+
+
+class Fitted(NamedTuple):
+    """One trained VAE: weights by dotted path, and its lowest NLL + KL at the posterior mean over all its windows []."""
+
+    weights: vae.Weights
+    lowest: NDArray[np.float32]
+    steps: int
+
+
+Progress = Callable[[Report], None]
+
+
+class _Run(NamedTuple):
+    weights: vae.Weights
+    moments: optax.OptState
+
+
+def train_all(
+    jobs: Sequence[Job], seed: int, steps: int, rehearse: bool, progress: Progress | None = None
+) -> list[Fitted]:
+    """Train one VAE per job. `steps` is rounded up to whole epochs; the same seed and jobs give the same weights."""
+    out: list[Fitted] = []
+    width = 1 if len(jobs) == 1 else STACK
+    for first in range(0, len(jobs), width):
+        out += _train_stack(jobs[first : first + width], first, width, seed, steps, rehearse, progress)
+    return out
+
+
+def _train_stack(
+    jobs: Sequence[Job],
+    first: int,
+    width: int,
+    seed: int,
+    steps: int,
+    rehearse: bool,
+    progress: Progress | None,
+) -> list[Fitted]:
+    per_epoch = max(1, -(-steps // EPOCHS))
+    padded = [*jobs, *[jobs[-1]] * (width - len(jobs))]
+    rows = _bucket(max(len(job.windows) for job in padded))
+    windows = jnp.asarray(np.stack([_padded(job.windows, rows) for job in padded]))
+    whole = [_by_owner(job.owner) for job in padded]
+    stops = [EPOCHS] * width
+    if rehearse:
+        splits = [_split(spans) for spans in whole]
+        shown = [_run_of(t, h, seed, first + i, steps) for i, (t, h) in enumerate(splits)]
+        history = _run(windows, shown, stops, seed, first, per_epoch, "rehearsal", len(jobs), progress)[1]
+        stops = [_stop(reports, windows.shape[-1]) for reports in history]
+        stops += [EPOCHS] * (width - len(stops))
+    shown = [_run_of(spans, None, seed, first + i, steps) for i, spans in enumerate(whole)]
+    weights, _ = _run(windows, shown, stops, seed, first, per_epoch, "final", len(jobs), progress)
+    counts = jnp.asarray([len(job.windows) for job in padded], jnp.int32)
+    lowest = np.asarray(_lowest(weights, windows, counts))
+    host = jax.tree.map(np.asarray, weights)
+    return [
+        Fitted(jax.tree.map(lambda a, i=i: a[i], host), lowest[i], stops[i] * per_epoch)
+        for i in range(len(jobs))
+    ]
+
+
+class _Shown(NamedTuple):
+    """Which rows a run sees: draws [EPOCHS * per_epoch, BATCH], watched train rows, held-out rows or None."""
+
+    draws: NDArray[np.int32]
+    train: NDArray[np.int32]
+    held_out: NDArray[np.int32] | None
+
+
+def _run(
+    windows: jax.Array,
+    shown: Sequence[_Shown],
+    stops: Sequence[int],
+    seed: int,
+    first: int,
+    per_epoch: int,
+    phase: Literal["rehearsal", "final"],
+    wanted: int,
+    progress: Progress | None,
+) -> tuple[vae.Weights, list[list[Report]]]:
+    keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), first + i) for i in range(len(shown))])
+    run = _begin(keys, windows.shape[-1])
+    draws = np.stack([s.draws for s in shown]).reshape(len(shown), EPOCHS, per_epoch, BATCH)
+    train = jnp.asarray(np.stack([s.train for s in shown]))
+    held = None if shown[0].held_out is None else jnp.asarray(np.stack([s.held_out for s in shown]))
+    history: list[list[Report]] = [[] for _ in range(wanted)]
+    stop = np.asarray(stops)
+    for epoch in range(EPOCHS):
+        going = jnp.asarray(epoch < stop)
+        run = _epoch(run, windows, jnp.asarray(draws[:, epoch]), keys, going, np.int32(epoch * per_epoch))
+        seen = _figures(run.weights, windows, train, keys)
+        unseen = None if held is None else _figures(run.weights, windows, held, keys)
+        for i in range(wanted):
+            if epoch >= stop[i]:
+                continue
+            report = Report(
+                first + i, phase, epoch + 1, int(stop[i]), (epoch + 1) * per_epoch, _one(seen, i),
+                None if unseen is None else _one(unseen, i), (),
+            )  # fmt: skip
+            history[i].append(report)
+            if epoch + 1 == stop[i]:
+                history[i][-1] = report = report._replace(warnings=diagnose(history[i], windows.shape[-1]))
+            if progress is not None:
+                progress(report)
+    return run.weights, history
+
+
+def diagnose(history: Sequence[Report], size: int) -> tuple[str, ...]:
+    """What is wrong with a finished run of windows of `size` values: posterior collapse, overfitting; empty if nothing."""
+    out = []
+    last = history[-1]
+    if last.train.active_units == 0:
+        out.append(
+            "posterior collapse: no latent unit carries anything of the window, so the VAE is only a mean; "
+            "the panel's other members still work. Give it more, or more varied, records."
+        )
+    stop = _stop(history, size)
+    if stop < len(history):
+        out.append(
+            f"overfitting: the held-out loss was lowest after {history[stop - 1].steps} steps and rose after; "
+            "the final run stops there. More records, or a longer time range, would help."
+        )
+    return tuple(out)
+
+
+def _stop(history: Sequence[Report], size: int) -> int:
+    """Epochs to run: all, unless the held-out loss ends clearly above its minimum while train still got better."""
+    held = [r.held_out.loss for r in history if r.held_out is not None]
+    if len(held) < len(history):
+        return len(history)
+    warm = int(np.ceil(WARM_UP_SHARE * len(history)))
+    best = warm + int(np.argmin(held[warm:])) if len(held) > warm else len(held) - 1
+    risen = held[-1] - held[best] > WORSE_NATS_PER_VALUE * size
+    learning = history[-1].train.loss < history[best].train.loss
+    return best + 1 if risen and learning else len(history)
+
+
+@partial(jax.jit, static_argnums=1)
+def _begin(keys: jax.Array, size: int) -> _Run:
+    def one(key: jax.Array) -> _Run:
+        weights = vae.weights_of(vae.VAE(size, rngs=nnx.Rngs(key)))
+        return _Run(weights, _optimiser(1).init(weights))
+
+    return jax.vmap(one)(keys)
+
+
+def _optimiser(steps: int) -> optax.GradientTransformation:
+    rate = optax.cosine_decay_schedule(PEAK_RATE, steps)
+    return optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.adamw(rate, weight_decay=WEIGHT_DECAY))
+
+
+def _batch_terms(weights: vae.Weights, w: jax.Array, key: jax.Array) -> vae.Terms:
+    noise = jax.random.normal(key, (w.shape[0], vae.LATENT), jnp.float32)
+    model = vae.model_of(weights)
+    return jax.vmap(lambda w, n: vae.elbo_terms(model, w, n))(w, noise)
+
+
+@jax.jit
+def _epoch(
+    run: _Run, windows: jax.Array, draws: jax.Array, keys: jax.Array, going: jax.Array, start: jax.Array
+) -> _Run:
+    """One epoch of every panel of the stack: windows [S, N, D], draws [S, steps, BATCH]; not `going` stands still."""
+    per_epoch = draws.shape[1]
+    total = EPOCHS * per_epoch
+    update = _optimiser(total).update
+
+    def panel(run: _Run, windows: jax.Array, draws: jax.Array, key: jax.Array, going: jax.Array) -> _Run:
+        def step(run: _Run, given: tuple[jax.Array, jax.Array]) -> tuple[_Run, None]:
+            number, rows = given
+            beta = BETA * jnp.minimum(number.astype(jnp.float32) / (WARM_UP_SHARE * total), 1.0)
+
+            def loss(weights: vae.Weights) -> jax.Array:
+                terms = _batch_terms(weights, windows[rows], jax.random.fold_in(key, number + 1))
+                return jnp.mean(terms.nll + beta * terms.kl)
+
+            gradient = jax.grad(loss)(run.weights)
+            change, moments = update(gradient, run.moments, run.weights)
+            return _Run(optax.apply_updates(run.weights, change), moments), None  # type: ignore[arg-type]
+
+        after, _ = lax.scan(step, run, (start + jnp.arange(per_epoch, dtype=jnp.int32), draws))
+        return jax.tree.map(lambda new, old: jnp.where(going, new, old), after, run)
+
+    return jax.vmap(panel)(run, windows, draws, keys, going)
+
+
+class _Means(NamedTuple):
+    nll: jax.Array
+    kl: jax.Array
+    active: jax.Array
+
+
+@jax.jit
+def _figures(weights: vae.Weights, windows: jax.Array, rows: jax.Array, keys: jax.Array) -> _Means:
+    def panel(weights: vae.Weights, windows: jax.Array, rows: jax.Array, key: jax.Array) -> _Means:
+        terms = _batch_terms(weights, windows[rows], jax.random.fold_in(key, 0))
+        means = vae.model_of(weights).encoder(windows[rows]).mean
+        return _Means(
+            jnp.mean(terms.nll), jnp.mean(terms.kl), jnp.sum(jnp.var(means, axis=0) > ACTIVE_VARIANCE)
+        )
+
+    return jax.vmap(panel)(weights, windows, rows, keys)
+
+
+def _one(means: _Means, i: int) -> Figures:
+    nll, kl = float(means.nll[i]), float(means.kl[i])
+    return Figures(-(nll + kl), nll, kl, int(means.active[i]))
+
+
+@jax.jit
+def _lowest(weights: vae.Weights, windows: jax.Array, counts: jax.Array) -> jax.Array:
+    def panel(weights: vae.Weights, windows: jax.Array, count: jax.Array) -> jax.Array:
+        def block(w: jax.Array) -> jax.Array:
+            model = vae.model_of(weights)
+            terms, _ = jax.vmap(lambda row: vae.explain(model, row))(w)
+            return terms.nll + terms.kl
+
+        blocks = lax.map(block, windows.reshape(-1, SMALLEST_BUCKET, windows.shape[-1]))
+        real = jnp.arange(windows.shape[0], dtype=jnp.int32) < count
+        return jnp.min(jnp.where(real, blocks.reshape(-1), jnp.inf))
+
+    return jax.vmap(panel)(weights, windows, counts)
+
+
+_Spans = list[tuple[int, int]]
+
+
+def _by_owner(owner: NDArray[np.int32]) -> _Spans:
+    edges = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(owner)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _split(spans: _Spans) -> tuple[_Spans, _Spans]:
+    """The first 90 % of each entity's rows, and the rest: later in time than all that its training saw."""
+    cuts = [max(a + 1, b - int(np.ceil((b - a) * HOLD_OUT_SHARE))) for a, b in spans]
+    train = [(a, cut) for (a, _), cut in zip(spans, cuts, strict=True)]
+    held = [(cut, b) for (_, b), cut in zip(spans, cuts, strict=True) if cut < b]
+    return train, held or train
+
+
+def _run_of(spans: _Spans, held: _Spans | None, seed: int, panel: int, steps: int) -> _Shown:
+    random = np.random.default_rng((seed, panel))
+    per_epoch = max(1, -(-steps // EPOCHS))
+    shape = (EPOCHS * per_epoch, BATCH)
+    a, b = np.asarray(spans).T
+    chosen = random.integers(
+        len(spans), size=shape
+    )  # each entity weighs the same, however many records it has
+    draws = a[chosen] + (random.random(shape) * (b - a)[chosen]).astype(np.int64)
+    return _Shown(draws.astype(np.int32), _watched(spans), None if held is None else _watched(held))
+
+
+def _watched(spans: _Spans) -> NDArray[np.int32]:
+    rows = np.concatenate([np.arange(a, b) for a, b in spans])
+    return rows[np.arange(WATCHED_ROWS) * len(rows) // WATCHED_ROWS].astype(np.int32)
+
+
+def _bucket(n: int) -> int:
+    """The next power of two, so that few sizes are ever compiled."""
+    return max(SMALLEST_BUCKET, 1 << (n - 1).bit_length())
+
+
+def _padded(rows: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    return np.concatenate([rows, np.zeros((n - len(rows), rows.shape[1]), np.float32)])
