@@ -46,11 +46,13 @@ class Kind(StrEnum):
 
     ANOMALY = "anomaly"
     DIGEST = "digest"
-    SILENT_PARTITION = "silent_partition"
 
 
 class Severity(StrEnum):
-    """Fixed at opening. Critical: the score was so far beyond the threshold that it opened at once."""
+    """Fixed at opening. Critical: the score was so far beyond the threshold that it opened at once.
+
+    A digest is always a warning, whatever it holds.
+    """
 
     WARNING = "warning"
     CRITICAL = "critical"
@@ -63,7 +65,6 @@ class Resolution(StrEnum):
     GONE = "gone"
     LEVEL_CHANGE = "level_change"
     OPERATOR = "operator"
-    DIGEST_CLOSED = "digest_closed"
 
 
 class Basis(StrEnum):
@@ -74,11 +75,7 @@ class Basis(StrEnum):
     PRIOR = "prior"
 
 
-ALERT_NAMES = {
-    Kind.ANOMALY: "TocsinAnomaly",
-    Kind.DIGEST: "TocsinDigest",
-    Kind.SILENT_PARTITION: "TocsinSilentPartition",
-}
+ALERT_NAMES = {Kind.ANOMALY: "TocsinAnomaly", Kind.DIGEST: "TocsinDigest"}
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -123,7 +120,9 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     first_offset: Annotated[int, Meta(description="Offset of the record that left the normal state.")]
     last_offset: Annotated[int, Meta(description="Offset of the record behind this message.")]
     held: Annotated[int, Meta(ge=0, description="Incidents that a digest holds; 0 for others.")]
-    held_onsets: Annotated[list[Time], Meta(description="When those began, as far as they are kept.")]
+    held_onsets: Annotated[
+        list[Time], Meta(description="When the one that this message adds to a digest began.")
+    ]
     late: Annotated[bool, Meta(description="The data was older than the configured age when it was judged.")]
     runbook: str
 
@@ -243,9 +242,8 @@ def alert_of(
 def _summary(happening: Happening, features: Sequence[Feature]) -> str:
     entity = happening.entity
     if happening.kind is Kind.DIGEST:
-        return f"{entity}: {happening.held} more incidents than its daily cap, held in this digest"
-    if happening.kind is Kind.SILENT_PARTITION:
-        return f"{entity}: no records arrive any more"
+        incidents = "incident" if happening.held == 1 else "incidents"
+        return f"{entity}: {happening.held} more {incidents} than its daily cap, held in this digest"
     if happening.status is Status.RESOLVED:
         why = "" if happening.reason is None else f" ({happening.reason.value})"
         return f"{entity}: ended{why}, peak score {happening.peak:.2f}"

@@ -1,0 +1,70 @@
+"""The audit trail: who changed what decides, when, why, and what was in force before and after.
+
+It is nothing but the fold of the control topic, so it cannot disagree with what the daemons do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .changes import START, Effective, InForce, Resolve, Revert, Versioned, apply, kind_of
+from .control import Unloadable
+
+
+class AuditEntry(NamedTuple):
+    """One change. `before` and `after` hold only the fields that it altered; `effect` says if it acted."""
+
+    version: int
+    kind: str
+    created_at: str
+    author: str
+    reason: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+    about: str
+    effect: str
+
+
+def trail(changes: Iterable[Versioned | Unloadable]) -> list[AuditEntry]:
+    """The entries of all changes, in the order of their versions."""
+    entries = []
+    state = START
+    for one in changes:
+        if isinstance(one, Unloadable):
+            entries.append(AuditEntry(one.version, one.kind or "unreadable", "", "", "", {}, {}, "", one.why))
+            continue
+        following = apply(state, one)
+        entries.append(_entry(state, following, one))
+        state = following
+    return entries
+
+
+def _entry(before: Effective, after: Effective, versioned: Versioned) -> AuditEntry:
+    change = versioned.change
+    old, new = _facts(before.in_force), _facts(after.in_force)
+    # A setting that no change has named stands as the file has it, which reads as null here.
+    altered = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    about = ""
+    if isinstance(change, Revert):
+        about = f"change {change.version}"
+    elif isinstance(change, Resolve):
+        about = f"alert {change.alert_id} of {change.entity}"
+    return AuditEntry(
+        versioned.version,
+        kind_of(change),
+        change.created_at,
+        change.author,
+        change.reason,
+        {name: old.get(name) for name in altered},
+        {name: new.get(name) for name in altered},
+        about,
+        f"refused: {after.refused}" if after.refused else "in force",
+    )
+
+
+def _facts(in_force: InForce) -> dict[str, Any]:
+    facts = {name: getattr(in_force, name) for name in in_force.__struct_fields__ if name != "settings"}
+    if in_force.recalibration is not None:
+        facts["recalibration"] = in_force.recalibration.version
+    return {**facts, **{f"settings.{name}": value for name, value in in_force.settings.items()}}

@@ -1,0 +1,73 @@
+"""From an event of the incident machine (a row of thresholds' EVENT) to what is said of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..thresholds.constants import Kind as Code
+from ..thresholds.constants import Reason
+from ..thresholds.constants import Severity as Grade
+from .alerts import Basis, Happening, Kind, Resolution, Severity, Status
+from .changelog import Decision
+from .wire import number
+
+_KINDS = {
+    Code.OPENED: (Kind.ANOMALY, Status.FIRING),
+    Code.RESOLVED: (Kind.ANOMALY, Status.RESOLVED),
+    Code.DIGEST_OPENED: (Kind.DIGEST, Status.FIRING),
+    Code.DIGEST_UPDATED: (Kind.DIGEST, Status.FIRING),
+    Code.DIGEST_RESOLVED: (Kind.DIGEST, Status.RESOLVED),
+}
+_REASONS = {
+    Reason.RECOVERED: Resolution.RECOVERED,
+    Reason.GONE: Resolution.GONE,
+    Reason.LEVEL_CHANGE: Resolution.LEVEL_CHANGE,
+    Reason.OPERATOR: Resolution.OPERATOR,
+}
+_GRADES = {Grade.WARNING: Severity.WARNING, Grade.CRITICAL: Severity.CRITICAL}
+
+
+def happening_of(
+    event: np.void, entity: str, basis: Basis = Basis.EMPIRICAL, conservative: str | None = None
+) -> Happening | None:
+    """The alert-worthy side of an event; None for LEVEL_CHANGE, which is a decision (`decision_of`)."""
+    code = Code(int(event["kind"]))
+    if code is Code.LEVEL_CHANGE:
+        return None
+    kind, status = _KINDS[code]
+    digest, firing = kind is Kind.DIGEST, status is Status.FIRING
+    return Happening(
+        kind=kind,
+        status=status,
+        # Labels are fixed at opening, and a digest's next incident may be of another severity than its first.
+        severity=Severity.WARNING if digest else _GRADES[Grade(int(event["severity"]))],
+        entity=entity,
+        onset_us=int(event["alert"]),
+        time_us=int(event["time_us"]),
+        first_offset=int(event["onset_offset"]),
+        offset=int(event["offset"]),
+        score=float(event["score"]),
+        p_value=float(event["p"]),
+        threshold=float(event["threshold"]),
+        peak=float(event["peak"]),
+        reason=None if firing else _REASONS[Reason(int(event["reason"]))],
+        basis=basis,
+        conservative=conservative,
+        held=int(event["held"]) if digest else 0,
+        held_onsets_us=(int(event["onset"]),) if digest and firing else (),
+    )
+
+
+def decision_of(event: np.void, entity: str, partition: int, group: str) -> Decision | None:
+    """The decision to write for a LEVEL_CHANGE event; None for any other. `partition` is the input's."""
+    if Code(int(event["kind"])) is not Code.LEVEL_CHANGE:
+        return None
+    return Decision(
+        partition=partition,
+        offset=int(event["offset"]),
+        kind="level_change",
+        of=entity,
+        time_us=int(event["time_us"]),
+        group=group,
+        values={"slow_average": number(float(event["rebased"])), "peak": number(float(event["peak"]))},
+    )
