@@ -1,0 +1,339 @@
+"""What the rest of Tocsin may ask of a broker: protocols and plain data, no client library.
+
+Two implementations are held to one contract suite: `kafka.KafkaBroker` for any cluster and
+`embedded.EmbeddedBroker`, a cluster inside this process. What only one can do is declared in `Capabilities`.
+
+Offsets follow Kafka's convention: a committed offset and a position name the *next* record. Times are
+milliseconds since the epoch, as Kafka stores them. A consumer belongs to one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from ...errors import BrokerError
+
+Part: TypeAlias = tuple[str, int]
+"""A topic and one of its partitions."""
+
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
+
+Start: TypeAlias = Literal["earliest", "latest", "error"]
+"""Where a group without a committed offset begins; `error` refuses to begin."""
+
+OnAssign: TypeAlias = Callable[[list[Part]], Mapping[Part, int] | None]
+"""Called with the partitions that are *added*; may return where to begin in some of them."""
+
+OnRevoke: TypeAlias = Callable[[list[Part]], None]
+"""Called with the partitions that are *taken away*."""
+
+BEGINNING = -2
+"""In `Consumer.assign`: the oldest record that is still held."""
+END = -1
+"""In `Consumer.assign`: only what is appended from now on."""
+
+
+class CommitRefused(BrokerError):
+    """The group has moved on: the partitions of a commit belong, or will belong, to another member."""
+
+
+class Capabilities(NamedTuple):
+    """What a broker can do beyond consuming, producing, groups and creating topics."""
+
+    admin: bool
+    """Topic settings can be given and read."""
+    search_by_time: bool
+    """`offsets_for_time` finds the first record at or after a time."""
+    compaction: bool
+    """Compacted topics keep the newest value of each key."""
+    transactions: bool
+    """Transactional offsets are stored and aborted records hidden."""
+    durable: bool
+    """Records survive a restart of the broker."""
+    security: bool
+    """TLS, SASL and access rights."""
+
+
+class Batch(NamedTuple):
+    """The records of one `consume`, column by column; within a partition in the order of their offsets."""
+
+    topic: list[str]
+    partition: list[int]
+    offset: list[int]
+    timestamp_ms: list[int]
+    """The broker's or the producer's time; -1 where there is none."""
+    key: list[bytes | None]
+    value: list[bytes | None]
+    """None is a tombstone."""
+    headers: list[Headers | None] | None
+    """None as a whole where the consumer was opened with `headers=False`."""
+
+    def __bool__(self) -> bool:
+        return bool(self.offset)
+
+    @property
+    def size(self) -> int:
+        """How many records there are (`len` of a named tuple is its number of columns)."""
+        return len(self.offset)
+
+
+class DataLoss(NamedTuple):
+    """Records that the broker dropped before they were read, and where reading goes on."""
+
+    topic: str
+    partition: int
+    wanted: int
+    """The offset that was to be read next."""
+    resumed: int
+    """The offset where reading goes on: the oldest one held."""
+
+    @property
+    def lost(self) -> int:
+        """How many offsets were skipped; 0 when the topic was recreated and begins before `wanted`."""
+        return max(0, self.resumed - self.wanted)
+
+
+class Events(NamedTuple):
+    """What happened to a client since it was last asked."""
+
+    losses: list[DataLoss]
+    errors: dict[str, int]
+    """Transient errors by librdkafka's name; the client goes on by itself."""
+    evictions: int
+    """How often the group threw this member out for not polling in time; it joins again by itself."""
+
+
+class TopicInfo(NamedTuple):
+    """A topic as the cluster's metadata show it."""
+
+    partitions: int
+    replicas: int
+
+
+class Consumer(Protocol):
+    """Reads records, as a member of a group (`subscribe`) or on its own (`assign`)."""
+
+    @property
+    def broker_down(self) -> bool:
+        """Whether no broker could be reached when last polled; consuming goes on when one returns."""
+        ...
+
+    @property
+    def assignment(self) -> list[Part]:
+        """The partitions that are being read, sorted."""
+        ...
+
+    def subscribe(
+        self,
+        topics: Sequence[str],
+        on_assign: OnAssign | None = None,
+        on_revoke: OnRevoke | None = None,
+        on_lost: OnRevoke | None = None,
+    ) -> None:
+        """Join the group for `topics`; callbacks run inside `consume` and `close`, with deltas.
+
+        Where `on_assign` names no offset, reading begins at the committed one, else by the start policy.
+        `on_revoke` is the last chance to commit. After `on_lost` (by default `on_revoke`) another member may
+        already own the partitions: drop their state, commit nothing.
+
+        Raises:
+            UnknownTopic: a topic does not exist.
+            BrokerUnavailable: nobody answers.
+            BrokerError: the client may not read a topic.
+        """
+        ...
+
+    def assign(self, offsets: Iterable[tuple[str, int, int]]) -> None:
+        """Read exactly these (topic, partition, next offset), outside any group, and nothing else."""
+        ...
+
+    def seek(self, offsets: Mapping[Part, int]) -> None:
+        """Go on reading assigned partitions at other offsets; what was fetched ahead is dropped."""
+        ...
+
+    def pause(self, parts: Iterable[Part]) -> None:
+        """Fetch no more from these partitions until `resume`; keep calling `consume`."""
+        ...
+
+    def resume(self, parts: Iterable[Part]) -> None:
+        """Fetch again from paused partitions."""
+        ...
+
+    def consume(self, max_records: int, timeout_s: float) -> Batch:
+        """Wait up to `timeout_s` for a first record, then take what is there, at most `max_records`.
+
+        An outage of the broker gives empty batches and shows in `broker_down`. Records that the broker no
+        longer holds are skipped and reported by `events`.
+
+        Raises:
+            UnknownTopic: a topic that is read has been deleted.
+            BrokerError: the client may not read, or has failed for good.
+        """
+        ...
+
+    def events(self) -> Events:
+        """What happened since the last call; each thing is reported once."""
+        ...
+
+    def commit(self, offsets: Mapping[Part, int]) -> None:
+        """Store next offsets for the group and wait for the broker's word.
+
+        Raises:
+            CommitRefused: the partitions are no longer this member's.
+            BrokerUnavailable: nobody answers; nothing is known to be committed.
+        """
+        ...
+
+    def committed(self, parts: Iterable[Part]) -> dict[Part, int | None]:
+        """The group's next offset of each partition, None where there is none."""
+        ...
+
+    def position(self) -> dict[Part, int]:
+        """The next offset of each assigned partition from which something was consumed."""
+        ...
+
+    def begin_offsets(self, parts: Iterable[Part]) -> dict[Part, int]:
+        """The oldest offset that is held, of each partition."""
+        ...
+
+    def end_offsets(self, parts: Iterable[Part]) -> dict[Part, int]:
+        """The offset that comes next at the end of each partition (after the last committed transaction)."""
+        ...
+
+    def offsets_for_time(self, parts: Iterable[Part], time_ms: int) -> dict[Part, int]:
+        """The first offset at or after a time, of each partition; its end where there is none.
+
+        Raises:
+            BrokerError: the broker cannot search by time.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave the group (`on_revoke` is called) and release everything; a second call does nothing."""
+        ...
+
+
+class Producer(Protocol):
+    """Appends records; idempotent, acknowledged by all in-sync replicas."""
+
+    @property
+    def broker_down(self) -> bool:
+        """Whether no broker could be reached when last polled."""
+        ...
+
+    @property
+    def delivered(self) -> int:
+        """How many records were acknowledged so far."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many records are neither acknowledged nor failed."""
+        ...
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+    ) -> None:
+        """Hand over one record; waits while the queue is full.
+
+        Raises:
+            DeliveryFailed: the record is too large, or the queue stayed full.
+        """
+        ...
+
+    def poll(self, timeout_s: float = 0) -> None:
+        """Serve delivery reports and errors; call it now and then between produces."""
+        ...
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until everything handed over is acknowledged.
+
+        Raises:
+            DeliveryFailed: something was not, since the last flush; names topic and reason. What is still
+                waiting at the end of `timeout_s` stays queued and may yet be delivered.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything; what is still waiting is dropped, so `flush` first."""
+        ...
+
+
+class Admin(Protocol):
+    """Looks at topics and makes them."""
+
+    def topics(self) -> dict[str, TopicInfo]:
+        """All topics that this client may see.
+
+        Raises:
+            BrokerUnavailable: nobody answers.
+        """
+        ...
+
+    def create(
+        self,
+        topic: str,
+        partitions: int,
+        config: Mapping[str, str] | None = None,
+        replicas: int | None = None,
+    ) -> bool:
+        """Make a topic and wait until it can be used; False if it was there already, untouched.
+
+        Raises:
+            BrokerError: the broker refuses, or cannot have topic settings and some are given.
+        """
+        ...
+
+    def describe_config(self, topic: str) -> dict[str, str]:
+        """The settings in force for a topic, such as `cleanup.policy`.
+
+        Raises:
+            UnknownTopic: it does not exist.
+            BrokerError: the broker knows no topic settings, or may not show them.
+        """
+        ...
+
+    def group_offsets(self, group: str, parts: Iterable[Part]) -> dict[Part, int | None]:
+        """A group's committed next offsets, without joining it."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+class Broker(Protocol):
+    """A cluster that can be consumed from and produced to."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    @property
+    def bootstrap(self) -> str:
+        """The address that any Kafka client can use."""
+        ...
+
+    def consumer(self, group: str | None = None, *, start: Start = "error", headers: bool = True) -> Consumer:
+        """A new consumer; without `group` only for `assign` and for asking about offsets."""
+        ...
+
+    def producer(self) -> Producer:
+        """A new producer."""
+        ...
+
+    def admin(self) -> Admin:
+        """A new admin client."""
+        ...
+
+    def close(self) -> None:
+        """Close what was opened here and is still open, then the rest."""
+        ...

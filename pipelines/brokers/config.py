@@ -1,0 +1,96 @@
+"""librdkafka's settings: what Tocsin chooses, what the operator may choose, what neither may touch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from ...errors import SettingsError
+
+Table: TypeAlias = Mapping[str, str | int | float | bool]
+
+COMMON: dict[str, Any] = {
+    "client.id": "tocsin",
+    # A mistyped topic is an error, never a new topic.
+    "allow.auto.create.topics": False,
+    # The default of 100 ms makes each answer of "try again" cost that much.
+    "retry.backoff.ms": 5,
+    "reconnect.backoff.ms": 100,
+    "reconnect.backoff.max.ms": 1000,
+    # How soon an idle client notices that a broker is back.
+    "statistics.interval.ms": 2000,
+}
+
+CONSUMER: dict[str, Any] = {
+    # The default of 1000 ms stalls a consumer that is slower than the network, a second at a time.
+    "fetch.queue.backoff.ms": 5,
+    "queued.min.messages": 100_000,
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    # Where to go when an offset is gone is decided here, visibly, not by the client library.
+    "auto.offset.reset": "error",
+    "enable.partition.eof": False,
+    "isolation.level": "read_committed",
+    "partition.assignment.strategy": "cooperative-sticky",
+}
+
+PRODUCER: dict[str, Any] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "linger.ms": 5,
+    "queue.buffering.max.kbytes": 131_072,
+    "delivery.report.only.error": True,
+    # How long a topic may be unknown before its records fail.
+    "topic.metadata.propagation.max.ms": 5000,
+}
+
+OWN_PLACE = {
+    "bootstrap.servers": "set `[kafka] bootstrap`",
+    "metadata.broker.list": "set `[kafka] bootstrap`",
+    "group.id": "set `[stream] group_id`",
+    "auto.offset.reset": "set `[stream] start`",
+    "enable.auto.commit": "offsets are committed after what they stand for, never by a clock",
+    "enable.auto.offset.store": "offsets are committed after what they stand for, never by a clock",
+    "enable.partition.eof": "it is not used",
+    "enable.idempotence": "records must be neither lost nor doubled on the way",
+    "acks": "records must be neither lost nor doubled on the way",
+    "request.required.acks": "records must be neither lost nor doubled on the way",
+    "delivery.report.only.error": "deliveries are counted from it",
+    "partition.assignment.strategy": "rebalances are cooperative",
+    "transactional.id": "it is not used",
+}
+
+# With the consumer group protocol of Kafka 4 these are settings of the broker and may not be given.
+CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
+
+
+def checked(table: Table) -> dict[str, Any]:
+    """The operator's `[kafka.librdkafka]` table, or the reason why it cannot be used.
+
+    Raises:
+        SettingsError: a setting belongs elsewhere or would break a promise.
+    """
+    for name in table:
+        if name in OWN_PLACE:
+            raise SettingsError(f"[kafka.librdkafka] {name} cannot be set there: {OWN_PLACE[name]}.")
+    return dict(table)
+
+
+def common(bootstrap: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an admin client."""
+    return {**COMMON, **table, "bootstrap.servers": bootstrap}
+
+
+def consumer(bootstrap: str, table: Mapping[str, Any], group: str | None) -> dict[str, Any]:
+    """Settings of a consumer; librdkafka demands a group even where none is joined."""
+    settings = {**COMMON, **CONSUMER, **table, "bootstrap.servers": bootstrap}
+    settings["group.id"] = group if group is not None else "tocsin-without-group"
+    if settings.get("group.protocol") == "consumer":
+        for name in CLASSIC_ONLY:
+            settings.pop(name, None)
+    return settings
+
+
+def producer(bootstrap: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a producer."""
+    return {**COMMON, **PRODUCER, **table, "bootstrap.servers": bootstrap}

@@ -1,0 +1,93 @@
+"""Any Kafka cluster, through confluent-kafka."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from . import config
+from .admin import KafkaAdmin
+from .base import Capabilities, Start
+from .config import Table
+from .consumer import REQUEST_S, KafkaConsumer
+from .producer import KafkaProducer
+
+Client = TypeVar("Client", KafkaConsumer, KafkaProducer, KafkaAdmin)
+
+
+class KafkaBroker:
+    """A cluster reached at `bootstrap`; connects only when a client is used.
+
+    `librdkafka` is the operator's table of client settings; `request_s` limits each request. A client that
+    is still open when the broker is closed is closed with it.
+
+    Raises:
+        SettingsError: a setting of the table may not be set there.
+    """
+
+    capabilities = Capabilities(
+        admin=True, search_by_time=True, compaction=True, transactions=True, durable=True, security=True
+    )
+
+    def __init__(
+        self, bootstrap: str, librdkafka: Table | None = None, *, request_s: float = REQUEST_S
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._table: Mapping[str, Any] = config.checked(librdkafka or {})
+        self._request_s = request_s
+        self._clients: weakref.WeakSet[KafkaConsumer | KafkaProducer | KafkaAdmin] = weakref.WeakSet()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._bootstrap!r})"
+
+    @property
+    def bootstrap(self) -> str:
+        """The address that any Kafka client can use."""
+        return self._bootstrap
+
+    def consumer(
+        self, group: str | None = None, *, start: Start = "error", headers: bool = True
+    ) -> KafkaConsumer:
+        """A new consumer.
+
+        Raises:
+            SettingsError: librdkafka refuses its settings.
+        """
+        return self._opened(
+            KafkaConsumer(
+                config.consumer(self._bootstrap, self._table, group),
+                start=start,
+                headers=headers,
+                search_by_time=self.capabilities.search_by_time,
+                request_s=self._request_s,
+            )
+        )
+
+    def producer(self) -> KafkaProducer:
+        """A new producer.
+
+        Raises:
+            SettingsError: librdkafka refuses its settings.
+        """
+        return self._opened(KafkaProducer(config.producer(self._bootstrap, self._table)))
+
+    def admin(self) -> KafkaAdmin:
+        """A new admin client.
+
+        Raises:
+            SettingsError: librdkafka refuses its settings.
+        """
+        return self._opened(
+            KafkaAdmin(config.common(self._bootstrap, self._table), request_s=self._request_s)
+        )
+
+    def _opened(self, client: Client) -> Client:
+        self._clients.add(client)
+        return client
+
+    def close(self) -> None:
+        """Close what is still open."""
+        for client in list(self._clients):
+            client.close()
+        self._clients.clear()

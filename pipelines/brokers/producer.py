@@ -1,0 +1,132 @@
+"""The producer of both brokers, over confluent-kafka."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from ...errors import DeliveryFailed
+from .base import Headers
+from .faults import Watch, cause, reason, setting
+
+BLOCK_S = 60.0
+"""How long `produce` waits for room in the queue."""
+
+
+class KafkaProducer:
+    """See `base.Producer`."""
+
+    def __init__(self, settings: Mapping[str, Any], *, block_s: float = BLOCK_S) -> None:
+        self._watch = Watch()
+        self._bootstrap = str(settings["bootstrap.servers"])
+        self._block_s = block_s
+        self._handed = 0
+        self._topics: set[str] = set()  # since the last complete flush
+        self._failed = 0
+        self._failures: dict[tuple[str, str], int] = {}
+        self._closed = False
+        try:
+            self._client = Producer({**settings, **self._watch.settings(), "on_delivery": self._report})
+        except KafkaException as exception:
+            raise setting(exception) from None
+
+    @property
+    def broker_down(self) -> bool:
+        """Whether no broker could be reached when last polled."""
+        return self._watch.down
+
+    @property
+    def delivered(self) -> int:
+        """How many records were acknowledged so far."""
+        return self._handed - self._failed - self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many records are neither acknowledged nor failed."""
+        return 0 if self._closed else len(self._client)
+
+    def _report(self, error: KafkaError | None, message: Message) -> None:
+        """Called for failures only (`delivery.report.only.error`)."""
+        if error is not None:
+            self._failed += 1
+            failure = (str(message.topic()), reason(error))
+            self._failures[failure] = self._failures.get(failure, 0) + 1
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+    ) -> None:
+        """Hand over one record; see `base.Producer.produce`."""
+        chosen: dict[str, Any] = {}
+        if partition is not None:
+            chosen["partition"] = partition
+        if headers is not None:
+            chosen["headers"] = list(headers)
+        if timestamp_ms is not None:
+            chosen["timestamp"] = timestamp_ms
+        give_up: float | None = None
+        while True:
+            try:
+                self._client.produce(topic, value=value, key=key, **chosen)
+            except BufferError:
+                give_up = give_up or time.monotonic() + self._block_s
+                if time.monotonic() > give_up:
+                    raise DeliveryFailed(
+                        f"Producing to topic '{topic}' at {self._bootstrap}: the queue of "
+                        f"{self.waiting} records has been full for {self._block_s:g} s{self._why()}."
+                    ) from None
+                self._client.poll(0.1)
+            except KafkaException as exception:
+                size = len(value or b"") + len(key or b"")
+                raise DeliveryFailed(
+                    f"Producing to topic '{topic}' at {self._bootstrap}: a record of {size} bytes "
+                    f"was not taken: {reason(cause(exception))}."
+                ) from None
+            else:
+                self._handed += 1
+                self._topics.add(topic)
+                return
+
+    def poll(self, timeout_s: float = 0) -> None:
+        """Serve delivery reports and errors."""
+        self._client.poll(timeout_s)
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until everything handed over is acknowledged; see `base.Producer.flush`."""
+        waiting = self._client.flush(timeout_s)
+        failures, self._failures = self._failures, {}
+        if failures:
+            (topic, why), _ = max(failures.items(), key=lambda item: item[1])
+            raise DeliveryFailed(
+                f"{sum(failures.values())} records were not acknowledged by {self._bootstrap}, most of "
+                f"them for topic '{topic}': {why}."
+            )
+        if waiting:
+            raise DeliveryFailed(
+                f"{waiting} records for {sorted(self._topics)} at {self._bootstrap} were not acknowledged "
+                f"within {timeout_s:g} s{self._why()}; they are still queued."
+            )
+        self._topics.clear()
+        if self._handed:
+            self._watch.alive()
+
+    def _why(self) -> str:
+        if self._watch.login is not None:
+            return f": {reason(self._watch.login)}"
+        return ": no broker can be reached" if self._watch.down else ""
+
+    def close(self) -> None:
+        """Release everything; what is still waiting is dropped."""
+        if not self._closed:
+            self._closed = True
+            self._client.purge()
+            self._client.flush(1.0)
+            self._client.close()
