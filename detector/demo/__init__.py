@@ -1,0 +1,1 @@
+"""`tocsin demo`: this machine watched for three minutes, with a real fault in the middle."""

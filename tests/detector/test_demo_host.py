@@ -1,0 +1,214 @@
+"""This machine's telemetry: the same columns everywhere, sane numbers, nothing made up."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from types import SimpleNamespace
+
+import msgspec
+import psutil
+import pytest
+from tocsin.detector.demo import host
+from tocsin.detector.demo.host import HOST_FEATURES, PROCESS_FEATURES, HostSampler, Own, ProcessSampler
+from tocsin.detector.demo.telemetry import STREAMS, Telemetry
+
+SHARES = {name for name in HOST_FEATURES if not name.endswith("_log10")}
+
+
+def core(**seconds: float) -> SimpleNamespace:
+    times = {"user": 0.0, "nice": 0.0, "system": 0.0, "idle": 0.0, "iowait": 0.0, "guest": 0.0} | seconds
+    return SimpleNamespace(_fields=tuple(times), **times)
+
+
+def test_a_host_record_has_every_column_and_only_sane_numbers() -> None:
+    sampler = HostSampler(Own(os.getpid()))
+    first = sampler.sample(time.monotonic())
+    assert tuple(first) == HOST_FEATURES
+    assert all(first[name] is None for name in HOST_FEATURES if name.startswith(("cpu", "disk", "network")))
+    for _ in range(3):
+        time.sleep(0.1)
+        features = sampler.sample(time.monotonic())
+        assert tuple(features) == HOST_FEATURES
+        for name, value in features.items():
+            assert value is None or (isinstance(value, float) and value >= 0.0), name
+            assert value is None or name not in SHARES or value <= 1.0, name
+    assert features["cpu_user"] is not None
+    assert features["memory_used"] is not None
+
+
+def test_shares_of_cores_leave_out_niced_time_and_idle_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = [core(), core()]
+    end = [core(user=4.0, nice=4.0, idle=2.0, guest=4.0), core(system=1.0, idle=8.0, iowait=1.0)]
+    feed = iter([begin, end, begin, end])
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: next(feed))
+    for count_nice, user in ((False, 0.4), (True, 0.8)):
+        sampler = HostSampler(Own(os.getpid()), count_nice=count_nice)
+        sampler.sample(0.0)
+        features = sampler.sample(10.0)
+        assert features["cpu_user"] == pytest.approx(user / 2)
+        assert features["cpu_system"] == pytest.approx(0.05)
+        assert features["cpu_busiest_core"] == pytest.approx(user)
+        assert features["cpu_quietest_core"] == pytest.approx(0.1)
+        assert features["cpu_iowait"] == pytest.approx(0.05)
+
+
+def test_a_core_that_appears_gives_no_rates_rather_than_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = iter([[core()], [core(user=1.0), core(user=50.0, idle=50.0)]])
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: next(feed))
+    sampler = HostSampler(Own(os.getpid()))
+    sampler.sample(0.0)
+    assert sampler.sample(1.0)["cpu_user"] is None
+
+
+def test_what_a_container_hides_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(**_: object) -> None:
+        raise FileNotFoundError("/proc/diskstats")
+
+    monkeypatch.setattr(psutil, "disk_io_counters", hidden)
+    monkeypatch.setattr(psutil, "net_io_counters", lambda **_: {"lo": SimpleNamespace(bytes_sent=1)})
+    monkeypatch.setattr(psutil, "swap_memory", hidden)
+    sampler = HostSampler(Own(os.getpid()))
+    sampler.sample(0.0)
+    features = sampler.sample(1.0)
+    assert tuple(features) == HOST_FEATURES
+    blind = [name for name in HOST_FEATURES if name.startswith(("disk", "network", "swap"))]
+    assert all(features[name] is None for name in blind)
+
+
+def test_rates_of_counters_are_decades_and_a_reset_is_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    nics = iter([(0, 0), (999_999, 9), (5, 5)])
+
+    def counters(**_: object) -> dict[str, SimpleNamespace]:
+        moved, packets = next(nics)
+        quiet = SimpleNamespace(bytes_sent=moved, bytes_recv=0, packets_sent=packets, packets_recv=0)
+        return {"eth0": quiet, "lo": SimpleNamespace(bytes_sent=10**9)}
+
+    monkeypatch.setattr(psutil, "net_io_counters", counters)
+    sampler = HostSampler(Own(os.getpid()))
+    sampler.sample(0.0)
+    features = sampler.sample(1.0)
+    assert features["network_bytes_log10"] == pytest.approx(6.0)
+    assert features["network_packets_log10"] == pytest.approx(1.0)
+    assert sampler.sample(2.0)["network_bytes_log10"] is None
+
+
+def test_the_demos_own_memory_is_not_the_hosts_news() -> None:
+    own = Own(os.getpid())
+    before, held = own.memory_bytes(), bytearray(64 << 20)
+    held[::4096] = b"x" * len(held[::4096])
+    assert own.memory_bytes() - before > 60 << 20
+    assert before > 0
+
+
+def test_own_processes_are_the_tree_without_the_outsiders() -> None:
+    import subprocess
+    import sys
+
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 10
+        while not (grandchildren := psutil.Process(child.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        own = Own(os.getpid())
+        own.look()
+        assert {os.getpid(), child.pid, grandchildren[0].pid} <= own.pids
+        own = Own(os.getpid(), outsiders=[child.pid])
+        own.look()
+        assert not {child.pid, grandchildren[0].pid} & own.pids
+    finally:
+        child.communicate(b"\n")
+
+
+def test_processes_are_a_bounded_set_of_programs_with_every_column() -> None:
+    sampler = ProcessSampler(Own(-1), entities=3, newcomers=1)
+    now = time.time() + 10 * host.GROWN_UP_S  # everything that runs has grown up
+    assert sampler.sample(0.0, now) == {}
+    records = sampler.sample(1.0, now)
+    assert 1 <= len(records) <= 3
+    assert set(records) <= set(sampler.names)
+    for features in records.values():
+        assert tuple(features) == PROCESS_FEATURES
+        assert all(value is None or value >= 0.0 for value in features.values())
+        assert features["memory"] is not None
+
+
+def test_a_program_that_becomes_busy_is_taken_in_and_the_idle_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Fake:
+        def __init__(self, pid: int, name: str, pace: float) -> None:
+            self.pid, self._name, self._pace = pid, name, pace
+
+        def name(self) -> str:
+            return self._name
+
+        def create_time(self) -> float:
+            return 0.0
+
+        def memory_info(self) -> SimpleNamespace:
+            return SimpleNamespace(rss=1 << 20, vms=1 << 30)
+
+        def cpu_times(self) -> SimpleNamespace:
+            return SimpleNamespace(user=self._pace * clock, system=0.0)
+
+        def io_counters(self) -> SimpleNamespace:
+            raise psutil.AccessDenied(self.pid)
+
+        def oneshot(self) -> threading.Lock:
+            return threading.Lock()
+
+    fakes = [Fake(1, "steady", 0.1)]
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter(fakes))
+    sampler = ProcessSampler(Own(-1), newcomers=1)
+    seen = []
+    for beat in range(60):
+        clock = beat / 5
+        if beat == 20:
+            fakes += [Fake(2, "worker-7", 1.0), Fake(3, "worker-8", 1.0), Fake(4, "idler", 0.01)]
+        seen.append(sampler.sample(clock, 1000.0 + clock))
+    assert sampler.names == ("steady", "worker")
+    assert seen[-1]["worker"]["cpu"] == pytest.approx(2.0)
+    assert seen[-1]["worker"]["io_bytes_log10"] is None
+    assert seen[-1]["steady"]["cpu"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("worker-17", "worker"),
+        ("kworker/3", "kworker"),
+        ("python3", "python"),
+        ("my app", "my-app"),
+        ("9", "unnamed"),
+    ],
+)
+def test_programs_are_named_without_their_numbers(name: str, told: str) -> None:
+    assert host.program(name) == told
+
+
+def test_the_producer_keeps_its_beat_and_names_what_failed() -> None:
+    sent: list[tuple[str, str, bytes, int]] = []
+    telemetry = Telemetry(lambda *one: sent.append(one), "here", Own(os.getpid()), rate_hz=20.0)
+    telemetry.start()
+    time.sleep(1.0)
+    telemetry.stop()
+    assert telemetry.failed is None
+    hosts = [one for one in sent if one[0] == "hosts"]
+    assert 8 <= len(hosts) <= 21
+    assert telemetry.sent == {stream: sum(one[0] == stream for one in sent) for stream in STREAMS}
+    value = msgspec.json.decode(hosts[-1][2])
+    assert value["entity"] == hosts[-1][1] == "here"
+    assert value["timestamp"] == hosts[-1][3]
+    assert list(value)[2:] == list(HOST_FEATURES)
+
+    def refuse(*_: object) -> None:
+        raise OSError("no broker")
+
+    telemetry = Telemetry(refuse, "here", Own(os.getpid()))
+    telemetry.start()
+    telemetry.join(5)
+    assert str(telemetry.failed) == "no broker"
