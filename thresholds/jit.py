@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -16,4 +20,19 @@ def kernel(function: F) -> F:
     No fastmath: reassociated sums would make scores depend on how a batch was cut.
     The compiled code is cached beside the source, or in the user's cache folder where that is read-only.
     """
-    return cast(F, numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy")(function))
+    compiled = numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy")(function)
+    # numba renews a cached kernel when its own file changes, not when a kernel that it calls does
+    stored = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if stored is not None:
+        home = Path(inspect.getfile(function)).parent
+        stored._source_stamp = (_stamp(home), _stamp(Path(__file__).parent))  # noqa: SLF001
+    return cast(F, compiled)
+
+
+@cache
+def _stamp(folder: Path) -> str:
+    """A digest of the sources of one folder: any change in them asks for a new compilation."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,375 @@
+"""The decision kernel: every scored record, row by row, through everything that is sequential per entity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .calibration import Calibration, open_epoch, plain
+from .constants import (
+    LEARN_RECORDS,
+    NEVER,
+    NO_TIME,
+    PRIOR_WEIGHT,
+    REFRESH,
+    SLOW_SHARE,
+    WAIT,
+    Kind,
+    Learning,
+    Reason,
+)
+from .histogram import bin_of, fold, freeze, p_value
+from .jit import kernel
+from .level import set_level, shadow_row, take_back
+from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, WARNING, close, day_of, step
+from .medians import observe, take_over
+from .smoothing import score_row
+from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Settings, checked
+
+OPENED, RESOLVED, LEVEL_CHANGE = int(Kind.OPENED), int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE)
+DIGEST_OPENED, DIGEST_UPDATED = int(Kind.DIGEST_OPENED), int(Kind.DIGEST_UPDATED)
+DIGEST_RESOLVED = int(Kind.DIGEST_RESOLVED)
+NO_REASON, RECOVERED, GONE = int(Reason.NONE), int(Reason.RECOVERED), int(Reason.GONE)
+LEVEL_CHANGED = int(Reason.LEVEL_CHANGE)
+MEDIANS, OWN = int(Learning.MEDIANS), int(Learning.OWN)
+ROOM = 8
+"""Free places that one row may need in the table of events."""
+
+
+@kernel
+def _event(
+    events: NDArray[np.void],
+    at: int,
+    core: Any,
+    row: int,
+    slot: int,
+    part: int,
+    kind: int,
+    reason: int,
+    time_us: int,
+    offset: int,
+    score: float,
+    p: float,
+) -> int:
+    """Write one event and return the next free place."""
+    event = events[at]
+    event.row = row
+    event.slot = slot
+    event.part = part
+    event.kind = kind
+    event.reason = reason
+    event.pad = 0
+    event.held = core.held_count
+    event.epoch = core.epoch
+    digest = kind in (DIGEST_OPENED, DIGEST_UPDATED, DIGEST_RESOLVED)
+    event.severity = (
+        WARNING if digest else core.severity
+    )  # a digest's label, fixed however strong what it holds
+    event.alert = core.digest_onset if digest else core.onset
+    event.onset = core.onset
+    event.onset_offset = core.onset_offset
+    event.time_us = time_us
+    event.offset = offset
+    event.score = score
+    event.p = p
+    event.threshold = core.level + SLOW_SHARE * core.S
+    event.peak = core.peak
+    event.rebased = core.S if kind == LEVEL_CHANGE else np.nan
+    return at + 1
+
+
+@kernel
+def _end_digest(
+    events: NDArray[np.void],
+    at: int,
+    core: Any,
+    row: int,
+    slot: int,
+    part: int,
+    reason: int,
+    time_us: int,
+    offset: int,
+) -> int:
+    """Resolve the open digest and return the next free place."""
+    at = _event(events, at, core, row, slot, part, DIGEST_RESOLVED, reason, time_us, offset, np.nan, np.nan)
+    core.held_count = 0
+    return at
+
+
+@kernel
+def _leave(
+    state: DecisionState,
+    parts: PartState,
+    owner: NDArray[np.int32],
+    part: int,
+    mark: int,
+    gone_after: int,
+    row: int,
+    offset: int,
+    events: NDArray[np.void],
+    at: int,
+) -> int:
+    """Resolve what the partition's entities unseen for `gone_after` left open; returns the next free place.
+
+    `next_gone` moves beyond `mark` when all are done; where `events` is full it stays, to be called again.
+    """
+    soonest = NEVER
+    for slot in range(len(owner)):
+        if owner[slot] != part:
+            continue
+        core = state.core[slot]
+        if core.phase != FIRING and core.held_count == 0:
+            continue
+        due = core.seen_us + gone_after
+        if mark < due:
+            soonest = min(soonest, due)
+            continue
+        if at + ROOM > len(events):
+            return at
+        if core.phase == FIRING:
+            if not core.held:
+                at = _event(events, at, core, row, slot, part, RESOLVED, GONE, mark, offset, np.nan, np.nan)
+            _finish(state, slot)
+        if core.held_count > 0:
+            at = _end_digest(events, at, core, row, slot, part, GONE, mark, offset)
+    parts.next_gone[part] = soonest
+    return at
+
+
+@kernel
+def _finish(state: DecisionState, slot: int) -> None:
+    """Close the slot's incident; shadows that rested during a strong one begin anew."""
+    core = state.core[slot]
+    if core.strong:
+        state.shadow[slot, :] = 0
+        core.active = 0
+    close(core)
+
+
+@kernel
+def _learn(state: DecisionState, slot: int, x: float, before: int, settings: Settings) -> None:
+    """Let the record wait; accept what has waited long enough, refreshing at every REFRESH-th.
+
+    A record is learned once m newer ones lie behind it and the entity is normal; an opening forgets all that
+    wait, from before its onset on. So nothing of an incident, and nothing that may become one, is learned.
+    """
+    core = state.core[slot]
+    if before == FIRING or core.phase == FIRING:
+        core.waiting = 0
+        return
+    wait = state.wait[slot]
+    if core.waiting < WAIT:
+        wait[(core.first + core.waiting) % WAIT] = bin_of(x)
+        core.waiting += 1
+    if core.phase != NORMAL:
+        return
+    while core.waiting > settings.m:
+        state.recent[slot, core.fill] = wait[core.first]
+        core.first = (core.first + 1) % WAIT
+        core.waiting -= 1
+        core.fill += 1
+        core.accepted += 1
+        if core.fill == REFRESH:
+            fold(core, state.counts[slot], state.recent[slot], state.openings[slot])
+            freeze(core, state.counts[slot], state.above[slot])
+            set_level(core, state.openings[slot])
+
+
+@kernel
+def _advance(
+    state: DecisionState,
+    parts: PartState,
+    owner: NDArray[np.int32],
+    prior: Calibration,
+    settings: Settings,
+    rows: Rows,
+    out: Decided,
+    events: NDArray[np.void],
+    blocks: NDArray[np.void],
+    start: int,
+) -> tuple[int, int, int]:
+    """Rows from `start` on; returns (next row, events, blocks written), early where a table is full."""
+    at = 0
+    closed = 0
+    mask = (1 << settings.m) - 1
+    for row in range(start, len(rows.slot)):
+        if at + ROOM > len(events) or closed == len(blocks):
+            return row, at, closed
+        slot, part = rows.slot[row], rows.part[row]
+        offset, now = rows.offset[row], rows.time_us[row]
+        core = state.core[slot]
+
+        mark = max(parts.watermark[part], now)
+        if mark >= parts.next_gone[part]:
+            at = _leave(state, parts, owner, part, mark, settings.gone_after_us, row, offset, events, at)
+            if mark >= parts.next_gone[part] or at + ROOM > len(events):
+                return row, at, closed
+        parts.watermark[part] = mark
+        core.seen_us = mark
+
+        score = score_row(
+            rows.members[row], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
+        )
+        before = int(core.phase)
+        if before != FIRING:
+            core.S += core.pace * (score - core.S)
+            if core.last_us != NO_TIME:
+                core.span_us += min(max(now - core.last_us, 0), settings.gone_after_us)
+        core.last_us = now
+        x = score - SLOW_SHARE * core.S
+        p = p_value(core, state.counts[slot], state.above[slot], x)
+        out.score[row] = score
+        out.p[row] = p
+        out.threshold[row] = core.level + SLOW_SHARE * core.S
+        out.anomalous[row] = x > core.level
+        out.epoch[row] = core.epoch
+        out.caution[row] = core.caution
+
+        today = day_of(now)
+        if core.held_count > 0 and today > core.digest_day and not core.held:
+            at = _end_digest(events, at, core, row, slot, part, RECOVERED, now, offset)
+        if today > core.day:
+            core.day = today
+            core.day_count = 0
+
+        if not core.strong:
+            core.active = shadow_row(
+                x,
+                core.active,
+                state.shadow[slot],
+                state.openings[slot],
+                settings.k,
+                mask,
+                settings.exit_k,
+                settings.exit_margin,
+                settings.fast_margin,
+            )
+        happened = step(core, x, score, now, offset, settings)
+        firing = core.phase == FIRING
+        held = core.held
+        alert = core.onset
+        if firing and not core.strong and x > core.level + settings.fast_margin:
+            core.strong = 1
+            take_back(core.active, state.shadow[slot], state.openings[slot])
+        if happened == DID_OPEN:
+            parts.next_gone[part] = min(parts.next_gone[part], mark + settings.gone_after_us)
+            kind = OPENED
+            if held:
+                kind = DIGEST_UPDATED
+                if core.held_count == 0:
+                    kind = DIGEST_OPENED
+                    core.digest_onset = core.onset
+                    core.digest_day = today
+                core.held_count += 1
+            at = _event(events, at, core, row, slot, part, kind, NO_REASON, now, offset, score, p)
+        if held:
+            alert = core.digest_onset
+        if happened > DID_OPEN:
+            reason = RECOVERED
+            if happened == DID_CHANGE_LEVEL:
+                reason = LEVEL_CHANGED
+                at = _event(events, at, core, row, slot, part, LEVEL_CHANGE, reason, now, offset, score, p)
+            if not held:
+                at = _event(events, at, core, row, slot, part, RESOLVED, reason, now, offset, score, p)
+            _finish(state, slot)
+            if core.held_count > 0 and today > core.digest_day:
+                at = _end_digest(events, at, core, row, slot, part, RECOVERED, now, offset)
+        out.onset[row] = alert if firing else NO_TIME
+        out.held[row] = firing and held
+        clean = before == NORMAL and core.phase == NORMAL
+        out.clean[row] = clean
+
+        _learn(state, slot, x, before, settings)
+        if clean and core.learning == MEDIANS:
+            observe(
+                state.learn[slot], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
+            )
+            core.learned += 1
+            if core.learned == LEARN_RECORDS:
+                take_over(core, state.learn[slot], state.median[slot], state.floor[slot])
+                core.learning = OWN
+                core.learned = 0
+                open_epoch(state, slot, prior, 0, core.epoch + 1, PRIOR_WEIGHT)
+
+        parts.rows[part] += 1
+        parts.score[part] += score
+        parts.level[part] += np.float64(rows.level[row])
+        parts.missing[part] += np.float64(rows.missing[row])
+        if parts.rows[part] >= parts.block_records[part]:
+            block = blocks[closed]
+            block.part = part
+            block.row = row
+            block.score = parts.score[part] / parts.rows[part]
+            block.level = parts.level[part] / parts.rows[part]
+            block.missing = parts.missing[part] / parts.rows[part]
+            closed += 1
+            parts.rows[part] = 0
+            parts.score[part] = 0.0
+            parts.level[part] = 0.0
+            parts.missing[part] = 0.0
+    return len(rows.slot), at, closed
+
+
+def _plain_rows(rows: Rows) -> Rows:
+    """Contiguous, writable, of the declared types: every call meets the one compiled kernel."""
+    kinds: tuple[Any, ...] = (np.int32, np.int32, np.int64, np.int64, np.float32, np.float32, np.float32)
+    return Rows(*(np.require(array, kind, ["C", "W"]) for array, kind in zip(rows, kinds, strict=True)))
+
+
+def advance(
+    state: DecisionState,
+    parts: PartState,
+    owner: NDArray[np.int32],
+    prior: Calibration,
+    settings: Settings,
+    rows: Rows,
+    *,
+    room: int = 256,
+) -> tuple[Decided, NDArray[np.void], NDArray[np.void]]:
+    """Decide n scored records, in row order, changing `state` and `parts` in place.
+
+    The outcome for a record depends on its partition's earlier records alone: not on how records are cut
+    into calls, nor on how partitions are interleaved. Several entities that one record finds gone come in the
+    order of their slots, which does depend on history: sort them by name before they are published.
+
+    Args:
+        state: per slot; every slot in `rows` has been given a calibration by `install`.
+        parts: per partition.
+        owner: [N] the partition of each slot, -1 for free slots.
+        prior: the pooled row that a cold entity's next epoch starts from.
+        settings: of the incident machine.
+        rows: the records.
+        room: events to make room for at first; more is found when needed.
+
+    Returns:
+        What was decided per row, the events (EVENT) and the closed drift blocks (BLOCK_MEANS), in row order.
+    """
+    settings = checked(settings)
+    prior, rows = plain(prior), _plain_rows(rows)
+    owner = np.require(owner, np.int32, ["C", "W"])
+    n = len(rows.slot)
+    out = Decided(
+        score=np.empty(n),
+        p=np.empty(n),
+        threshold=np.empty(n),
+        anomalous=np.empty(n, np.bool_),
+        onset=np.empty(n, np.int64),
+        held=np.empty(n, np.bool_),
+        clean=np.empty(n, np.bool_),
+        epoch=np.empty(n, np.int32),
+        caution=np.empty(n, np.uint8),
+    )
+    found, means = [], []
+    done, room = 0, max(room, 2 * ROOM)
+    while True:
+        events, blocks = np.zeros(room, EVENT), np.zeros(room // 4, BLOCK_MEANS)
+        done, written, closed = _advance(
+            state, parts, owner, prior, settings, rows, out, events, blocks, done
+        )
+        found.append(events[:written])
+        means.append(blocks[:closed])
+        if done == n:
+            return out, np.concatenate(found), np.concatenate(means)
+        room *= 4

@@ -1,0 +1,85 @@
+"""One entity's incident machine: normal, pending, firing.
+
+NORMAL -> PENDING at the first anomalous record, whose event time is the onset. PENDING -> FIRING when k of
+the last m records are anomalous, or at once beyond level + fast_margin; PENDING -> NORMAL when the last m hold
+no anomalous one. FIRING ends when exit_k records in a row lie below the threshold less exit_margin, or by a
+level change: after level_change_us the slow average is re-based to the mean score of that time's second half.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .constants import DAY_US, Phase, Severity
+from .jit import kernel
+from .level import ONES
+from .state import Settings
+
+NORMAL, PENDING, FIRING = int(Phase.NORMAL), int(Phase.PENDING), int(Phase.FIRING)
+WARNING, CRITICAL = int(Severity.WARNING), int(Severity.CRITICAL)
+
+STAYED: Final = 0
+DID_OPEN: Final = 1
+DID_RECOVER: Final = 2
+DID_CHANGE_LEVEL: Final = 3
+
+
+@kernel
+def day_of(time_us: int) -> int:
+    """The event-time day of a moment."""
+    return time_us // DAY_US
+
+
+@kernel
+def close(core: Any) -> None:
+    """End the open incident."""
+    core.phase = NORMAL
+    core.bits = 0
+    core.streak = 0
+    core.held = 0
+    core.strong = 0
+    core.late_sum = 0.0
+    core.late_count = 0
+
+
+@kernel
+def step(core: Any, x: float, score: float, time_us: int, offset: int, settings: Settings) -> int:
+    """Take one record; returns what happened (STAYED, DID_OPEN, DID_RECOVER, DID_CHANGE_LEVEL).
+
+    After an ending the core still holds onset, severity and peak; the caller closes it.
+    """
+    over = x > core.level
+    fast = x > core.level + settings.fast_margin
+    if core.phase != FIRING:
+        core.bits = ((int(core.bits) << 1) | int(over)) & ((1 << settings.m) - 1)
+        if core.bits == 0:
+            core.phase = NORMAL
+            return STAYED
+        if core.phase == NORMAL:
+            core.phase = PENDING
+            core.onset = time_us
+            core.onset_offset = offset
+            core.peak = score
+        core.peak = max(core.peak, score)
+        if ONES[core.bits] < settings.k and not fast:
+            return STAYED
+        core.phase = FIRING
+        core.severity = CRITICAL if fast else WARNING
+        core.opened = time_us
+        core.streak = 0
+        core.held = core.day_count >= settings.cap
+        if not core.held:
+            core.day_count += 1
+        return DID_OPEN
+    core.peak = max(core.peak, score)
+    age = time_us - core.opened
+    if age >= settings.level_change_us // 2:
+        core.late_sum += score
+        core.late_count += 1
+    core.streak = core.streak + 1 if x < core.level - settings.exit_margin else 0
+    if core.streak >= settings.exit_k:
+        return DID_RECOVER
+    if age >= settings.level_change_us and core.late_count >= settings.m:
+        core.S = core.late_sum / core.late_count
+        return DID_CHANGE_LEVEL
+    return STAYED

@@ -1,0 +1,285 @@
+"""What the decision kernel remembers, per entity and per partition, and what it answers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .constants import (
+    BINS,
+    BLOCKS,
+    DAY_US,
+    LEARN_BINS,
+    LEVELS,
+    MOST_M,
+    NEVER,
+    NO_TIME,
+    REFRESH,
+    WAIT,
+    Caution,
+)
+
+CORE = np.dtype(
+    [
+        ("S", np.float64),  # slow average of the score
+        ("pace", np.float64),  # 1 - 2 ** (-1 / half-life of S in records)
+        ("total", np.float64),  # records in `counts`
+        ("tail_start", np.float64),  # where the fitted tail begins
+        ("tail_sigma", np.float64),
+        ("tail_gamma", np.float64),
+        ("tail_top", np.float64),  # upper edge of the highest bin that holds anything
+        ("level", np.float64),  # x above it is anomalous
+        ("anchor", np.float64),  # the level that the epoch began with
+        ("share", np.float64),  # the entity's budget, openings a day
+        ("peak", np.float64),  # highest score of the open incident
+        ("late_sum", np.float64),  # scores of the incident's time since half of level_change_us
+        ("span_us", np.int64),  # event time over which `openings` were counted
+        ("last_us", np.int64),  # event time of the entity's last record
+        ("seen_us", np.int64),  # the partition's watermark at that record
+        ("accepted", np.int64),  # records learned in this epoch
+        ("onset", np.int64),  # event time of the record that left the normal state
+        ("onset_offset", np.int64),
+        ("opened", np.int64),  # event time of the record that opened the incident
+        ("digest_onset", np.int64),  # onset of the first incident that the open digest holds
+        ("epoch", np.int32),
+        ("late_count", np.int32),
+        ("day", np.int32),  # event-time day of the last record
+        ("day_count", np.int32),  # incidents opened (not held) in it
+        ("digest_day", np.int32),
+        ("held_count", np.int32),  # incidents that the open digest holds; 0 = no digest is open
+        ("fill", np.uint16),  # accepted records since the last refresh
+        ("learned", np.uint16),  # records in `learn`
+        ("phase", np.uint8),
+        ("bits", np.uint8),  # exceedances among the last m records, newest lowest
+        ("streak", np.uint8),  # records below the exit level in a row
+        ("severity", np.uint8),
+        ("held", np.uint8),  # the open incident is held by the digest
+        ("strong", np.uint8),  # the open incident has been beyond level + fast_margin
+        ("caution", np.uint8),
+        ("learning", np.uint8),
+        ("waiting", np.uint8),  # records in `wait`
+        ("first", np.uint8),  # place of the oldest of them
+        ("active", np.uint8),  # shadow machines above this index are all at rest
+        ("pad", np.uint8),
+    ]
+)
+
+
+class DecisionState(NamedTuple):
+    """Per entity (axis 0 is the slot), M members."""
+
+    core: NDArray[np.void]
+    """[N] of CORE: everything that is one number."""
+    fast: NDArray[np.float64]
+    """[N, M] EWMA of each member, half-life 1 record."""
+    slow: NDArray[np.float64]
+    """[N, M] the same, half-life 12."""
+    median: NDArray[np.float64]
+    """[N, M] median of ln(fast + slow) over training."""
+    floor: NDArray[np.float64]
+    """[N, M] least fast + slow that counts."""
+    counts: NDArray[np.float32]
+    """[N, BINS] records learned, by bin of x, as of the last refresh."""
+    above: NDArray[np.float64]
+    """[N, BLOCKS] records in all later blocks of bins: the frozen survival table."""
+    recent: NDArray[np.uint8]
+    """[N, REFRESH] bins of the records accepted since the last refresh."""
+    wait: NDArray[np.uint8]
+    """[N, WAIT] ring of the bins of records that are too young to be learned."""
+    openings: NDArray[np.float32]
+    """[N, LEVELS] openings of this epoch at each fixed level."""
+    shadow: NDArray[np.uint8]
+    """[N, LEVELS] the machine at each fixed level: its last m records, or OPEN + records below its exit."""
+    learn: NDArray[np.uint16]
+    """[N, M, LEARN_BINS] histogram of the members' logs around the group's medians."""
+
+
+class PartState(NamedTuple):
+    """Per (topic, partition) of the stream (axis 0)."""
+
+    watermark: NDArray[np.int64]
+    """[P] newest event time scored."""
+    next_gone: NDArray[np.int64]
+    """[P] no open incident of the partition can be gone before this watermark."""
+    block_records: NDArray[np.int32]
+    """[P] records of a drift block."""
+    rows: NDArray[np.int32]
+    """[P] records in the open block."""
+    score: NDArray[np.float64]
+    """[P] sums over the open block."""
+    level: NDArray[np.float64]
+    missing: NDArray[np.float64]
+
+
+class Settings(NamedTuple):
+    """The incident machine's settings; the same for all entities of a stream."""
+
+    k: int = 3
+    """Anomalous records among the last `m` that open an incident."""
+    m: int = 5
+    exit_k: int = 3
+    """Records in a row below threshold - exit_margin that resolve it."""
+    exit_margin: float = 0.1
+    fast_margin: float = 2.0
+    """A record this far above the threshold opens at once, severity critical."""
+    level_change_us: int = DAY_US
+    gone_after_us: int = DAY_US
+    cap: int = 10
+    """Openings per entity and event-time day; further ones are held in one digest."""
+
+
+class Rows(NamedTuple):
+    """n scored records for the kernel, in consumption order."""
+
+    slot: NDArray[np.int32]
+    """[n] entities."""
+    part: NDArray[np.int32]
+    """[n] partitions."""
+    offset: NDArray[np.int64]
+    """[n] offsets."""
+    time_us: NDArray[np.int64]
+    """[n] event times, increasing within an entity."""
+    members: NDArray[np.float32]
+    """[n, M] the scorer's members, >= 0, larger is stranger."""
+    missing: NDArray[np.float32]
+    """[n] share of missing features."""
+    level: NDArray[np.float32]
+    """[n] input level: mean scaled value over the present features."""
+
+
+class Decided(NamedTuple):
+    """One entry per row given to the kernel."""
+
+    score: NDArray[np.float64]
+    p: NDArray[np.float64]
+    threshold: NDArray[np.float64]
+    anomalous: NDArray[np.bool_]
+    onset: NDArray[np.int64]
+    """The time that names the alert the row belongs to (the digest's where `held`), else NO_TIME."""
+    held: NDArray[np.bool_]
+    clean: NDArray[np.bool_]
+    """Neither pending nor firing, before or after the row: it may be learned from."""
+    epoch: NDArray[np.int32]
+    caution: NDArray[np.uint8]
+
+
+EVENT = np.dtype(
+    [
+        ("row", np.int32),  # the row that caused it; for GONE another entity's
+        ("slot", np.int32),
+        ("part", np.int32),
+        ("kind", np.uint8),
+        ("reason", np.uint8),
+        ("severity", np.uint8),
+        ("pad", np.uint8),
+        ("held", np.int32),  # incidents in the digest
+        ("epoch", np.int32),
+        (
+            "alert",
+            np.int64,
+        ),  # the event time that names the alert: the incident's onset, or the digest's first
+        ("onset", np.int64),  # event time of the record that left the normal state
+        ("onset_offset", np.int64),
+        ("time_us", np.int64),
+        ("offset", np.int64),
+        ("score", np.float64),  # of the entity's last record; NaN where another entity's row caused it
+        ("p", np.float64),
+        ("threshold", np.float64),
+        ("peak", np.float64),
+        ("rebased", np.float64),  # LEVEL_CHANGE: the new slow average
+    ]
+)
+
+BLOCK_MEANS = np.dtype(
+    [
+        ("part", np.int32),
+        ("row", np.int32),
+        ("score", np.float64),
+        ("level", np.float64),
+        ("missing", np.float64),
+    ]
+)
+
+
+def init(capacity: int, members: int) -> DecisionState:
+    """`capacity` entities at rest, of which nothing is known: `install` gives them a calibration."""
+    core = np.zeros(capacity, CORE)
+    for name in ("last_us", "seen_us", "onset", "opened", "digest_onset"):
+        core[name] = NO_TIME
+    core["day"] = core["digest_day"] = np.iinfo(np.int32).min
+    core["tail_sigma"] = 1.0
+    core["level"] = core["anchor"] = np.inf
+    core["caution"] = Caution.SHORT_HISTORY
+    shape = (capacity, members)
+    return DecisionState(
+        core=core,
+        fast=np.full(shape, 0.5),
+        slow=np.full(shape, 0.5),
+        median=np.zeros(shape),
+        floor=np.zeros(shape),
+        counts=np.zeros((capacity, BINS), np.float32),
+        above=np.zeros((capacity, BLOCKS)),
+        recent=np.zeros((capacity, REFRESH), np.uint8),
+        wait=np.zeros((capacity, WAIT), np.uint8),
+        openings=np.zeros((capacity, LEVELS), np.float32),
+        shadow=np.zeros((capacity, LEVELS), np.uint8),
+        learn=np.zeros((capacity, members, LEARN_BINS), np.uint16),
+    )
+
+
+def init_parts(capacity: int, block_records: int = 256) -> PartState:
+    """`capacity` partitions that have seen nothing."""
+    return PartState(
+        watermark=np.full(capacity, NO_TIME),
+        next_gone=np.full(capacity, NEVER),
+        block_records=np.full(capacity, block_records, np.int32),
+        rows=np.zeros(capacity, np.int32),
+        score=np.zeros(capacity),
+        level=np.zeros(capacity),
+        missing=np.zeros(capacity),
+    )
+
+
+def bytes_per_slot(state: DecisionState) -> int:
+    """Bytes that one entity takes."""
+    return sum(array.itemsize * int(np.prod(array.shape[1:])) for array in state)
+
+
+def pace(half_life: Any) -> Any:
+    """The weight of the newest record in an EWMA of `half_life` records."""
+    return -np.expm1(-np.log(2.0) / np.asarray(half_life, np.float64))
+
+
+def restart(state: DecisionState, slots: NDArray[np.int32]) -> None:
+    """Start smoothing afresh at "ordinary": every smoothed member at its median, S at 0.
+
+    For new entities after `install`, and for promotion. Starting from the first value instead
+    would cross a level of one opening a day in 1.5 % of starts.
+    """
+    state.fast[slots] = state.slow[slots] = 0.5 * np.exp(state.median[slots])
+    state.core["S"][slots] = 0.0
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings with each number of its declared type.
+
+    Raises:
+        ValueError: a number is outside its range; the text names it.
+    """
+    if not 1 <= settings.m <= MOST_M:
+        raise ValueError(f"m = {settings.m}: the incident machine looks at the last 1 to {MOST_M} records")
+    if not 1 <= settings.k <= settings.m:
+        raise ValueError(f"k = {settings.k}: it must lie between 1 and m = {settings.m}")
+    if not 1 <= settings.exit_k <= OPEN_LIMIT:
+        raise ValueError(f"exit_k = {settings.exit_k}: it must lie between 1 and {OPEN_LIMIT}")
+    for name in ("exit_margin", "fast_margin", "level_change_us", "gone_after_us", "cap"):
+        if not getattr(settings, name) >= 0:
+            raise ValueError(f"{name} = {getattr(settings, name)}: it must not be negative")
+    kinds = (int, int, int, float, float, int, int, int)
+    return Settings(*(kind(value) for kind, value in zip(kinds, settings, strict=True)))
+
+
+OPEN_LIMIT = 100
+"""Most records in a row that an exit may ask for."""
