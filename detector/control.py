@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import BrokerError, BrokerUnavailable, DataError, DeliveryFailed, SignatureError
+from ..models import signing
 from ..pipelines.brokers.base import BEGINNING, Batch, Broker, Consumer, Part
 from .changes import (
     INLINE_BYTES,
@@ -28,6 +29,8 @@ from .changes import (
     kind_of,
     message_of,
 )
+from .registry import private_key, trusted_keys
+from .settings import Settings, Stream
 from .wire import Message
 
 Sign = Callable[[bytes], bytes]
@@ -223,3 +226,18 @@ def publish(
     raise DeliveryFailed(
         f"The change was acknowledged but is not on {topic!r}. Was the topic deleted meanwhile?"
     )
+
+
+def artefacts_of(settings: Settings, stream: Stream) -> Artefacts:
+    """Where a stream's large changes lie, signed and verified by the keys of `[registry]`.
+
+    Keys are read when a large change is met, so small ones need none.
+    """
+
+    def sign(data: bytes) -> bytes:
+        return signing.sign(signing.load_signer(private_key(settings)), data)
+
+    def verify(data: bytes, signature: bytes, what: str) -> str:
+        return signing.verify(data, signature, trusted_keys(settings), what)
+
+    return Artefacts(artefact_folder(Path(settings.registry.path), stream.name), verify, sign)

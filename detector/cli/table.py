@@ -17,4 +17,6 @@ COMMANDS: dict[str, Entry] = {
     "check": Entry(
         "check", "Validate the configuration; with --connect also the broker, its topics and rights."
     ),
+    "alerts": Entry("alerts", "Follow, list and show alerts; resolve one."),
+    "audit": Entry("audit", "Who changed what decides, when and why."),
 }

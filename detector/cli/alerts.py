@@ -1,0 +1,242 @@
+"""`tocsin alerts`: what fired, what fires now, and an operator's word that one is over."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import (
+    ConfigOption,
+    JsonOption,
+    StreamOption,
+    command_app,
+    load_settings,
+    notice,
+    print_json,
+    print_json_line,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ...pipelines.brokers.base import Broker
+    from ..alert_topic import Read
+    from ..alerts import Alert
+    from ..settings import Settings, Stream
+
+app = command_app()
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="An alert_id, or a unique beginning of one.")]
+
+
+@app.command()
+def tail(
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    json: JsonOption = False,
+    count: Annotated[
+        int | None, typer.Option("--count", metavar="N", min=1, help="Stop after so many messages.")
+    ] = None,
+) -> None:
+    """Print alerts as they are published, until interrupted."""
+    from ..alert_topic import follow_alerts
+
+    with _opened(config, stream) as (_, chosen, broker):
+        left = count
+        for read in follow_alerts(broker, chosen.alerts):
+            if read is None:
+                continue
+            if read.alert is None:
+                notice(f"skipped: {read.fault}")
+                continue
+            if json:
+                print_json_line(_plain(read.alert))
+            else:
+                typer.echo(_line(read.alert))
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    return
+
+
+@app.command("list")
+def list_alerts(
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    json: JsonOption = False,
+    firing: Annotated[bool, typer.Option("--firing", help="Only those that are open.")] = False,
+    entity: Annotated[
+        str, typer.Option("--entity", metavar="GLOB", help="Only those of matching entities.")
+    ] = "*",
+) -> None:
+    """List the incidents that the alert topic holds, the newest last."""
+    from fnmatch import fnmatchcase
+
+    from ..alert_topic import read_alerts
+    from ..alerts import Status, latest
+
+    with _opened(config, stream) as (_, chosen, broker):
+        found = latest(_good(read_alerts(broker, chosen.alerts))).values()
+    shown = [
+        alert
+        for alert in sorted(found, key=lambda alert: (alert.starts_at, alert.alert_id))
+        if fnmatchcase(alert.labels.entity, entity) and not (firing and alert.status is not Status.FIRING)
+    ]
+    if json:
+        print_json([_plain(alert) for alert in shown])
+        return
+    print_table(
+        ("id", "status", "severity", "kind", "entity", "began", "ended", "peak", "features"),
+        (
+            (
+                alert.alert_id[:12],
+                alert.status.value + (f" ({alert.annotations.reason})" if alert.annotations.reason else ""),
+                alert.labels.severity.value,
+                alert.kind.value,
+                alert.labels.entity,
+                alert.starts_at,
+                alert.ends_at,
+                alert.annotations.peak,
+                ", ".join(feature.name for feature in alert.annotations.features[:3]),
+            )
+            for alert in shown
+        ),
+    )
+
+
+@app.command()
+def show(
+    alert: IdArgument, config: ConfigOption = None, stream: StreamOption = None, json: JsonOption = False
+) -> None:
+    """Show every message of one incident."""
+    with _opened(config, stream) as (_, chosen, broker):
+        messages = _messages(broker, chosen, alert)
+    if json:
+        print_json([_plain(message) for message in messages])
+        return
+    for message in messages:
+        notes = message.annotations
+        typer.echo(_line(message))
+        facts = {
+            "alert_id": message.alert_id,
+            "summary": notes.summary,
+            "began": message.starts_at,
+            "ended": message.ends_at,
+            "score": notes.score,
+            "threshold": notes.threshold,
+            "p-value": f"{notes.p_value:.3g} ({notes.basis})" if notes.p_value is not None else None,
+            "peak": notes.peak,
+            "conservative": notes.conservative,
+            "model, calibration": f"{notes.model_version}, {notes.calibration_version}",
+            "records": f"{notes.topic}[{notes.partition}] {notes.first_offset} to {notes.last_offset}",
+            "held": notes.held or None,
+            "runbook": notes.runbook or None,
+        }
+        print_table(("", ""), [(name, fact) for name, fact in facts.items() if fact is not None])
+        if notes.features:
+            rows = ((f.name, f.observed, f.expected, f.share) for f in notes.features)
+            print_table(("feature", "observed", "expected", "share"), rows)
+
+
+@app.command()
+def resolve(
+    alert: IdArgument,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the audit trail.")] = "",
+    author: Annotated[
+        str | None, typer.Option("--author", metavar="NAME", help="Who; the login name by default.")
+    ] = None,
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Close a firing incident by a versioned change, which the daemon applies at a written offset."""
+    from ...errors import DataError
+    from ..alerts import Status
+    from ..changes import Resolve
+    from ..control import artefacts_of, publish
+    from .signed import signed_by
+
+    with _opened(config, stream) as (settings, chosen, broker):
+        last = _messages(broker, chosen, alert)[-1]
+        if last.status is not Status.FIRING:
+            raise DataError(
+                f"The incident {last.alert_id} of {last.labels.entity} is already resolved "
+                f"({last.annotations.reason}, {last.ends_at}); there is nothing to resolve."
+            )
+        change = Resolve(
+            **signed_by(author, reason),
+            alert_id=last.alert_id,
+            entity=last.labels.entity,
+            topic=last.annotations.topic,
+            partition=last.annotations.partition,
+        )
+        version = publish(broker, chosen.control, change, artefacts_of(settings, chosen))
+    if json:
+        print_json({"version": version, "alert_id": last.alert_id, "entity": last.labels.entity})
+    else:
+        typer.echo(f"change {version}: resolve {last.alert_id} of {last.labels.entity}")
+
+
+@contextmanager
+def _opened(config: Path | None, stream: str | None) -> Iterator[tuple[Settings, Stream, Broker]]:
+    from ...pipelines.brokers import open_broker
+
+    settings = load_settings(config)
+    chosen = settings.stream(stream)
+    broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
+    try:
+        yield settings, chosen, broker
+    finally:
+        broker.close()
+
+
+def _good(reads: Iterable[Read]) -> Iterator[Alert]:
+    """The alerts; what is none is counted and said once."""
+    faults, first = 0, ""
+    for read in reads:
+        if read.alert is not None:
+            yield read.alert
+        else:
+            faults, first = faults + 1, first or read.fault
+    if faults:
+        notice(f"skipped {faults} messages that are no alerts; the first: {first}")
+
+
+def _messages(broker: Broker, stream: Stream, beginning: str) -> list[Alert]:
+    """Every message of the one incident whose id begins so. DataError where there is none or several."""
+    from ...errors import DataError
+    from ..alert_topic import read_alerts
+
+    found: dict[str, list[Alert]] = {}
+    for alert in _good(read_alerts(broker, stream.alerts)):
+        if beginning and alert.alert_id.startswith(beginning):
+            found.setdefault(alert.alert_id, []).append(alert)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise DataError(
+            f"No alert on {stream.alerts!r} has an id that begins with {beginning!r}. `tocsin alerts "
+            "list` shows them."
+        )
+    raise DataError(
+        f"{len(found)} alerts have ids that begin with {beginning!r}: {', '.join(sorted(found)[:5])}. "
+        "Give more of it."
+    )
+
+
+def _line(alert: Alert) -> str:
+    late = " (late)" if alert.annotations.late else ""
+    return (
+        f"{alert.event_time}  {alert.status.value:<8}  {alert.labels.severity.value:<8}  "
+        f"{alert.alert_id[:12]}  {alert.annotations.summary}{late}"
+    )
+
+
+def _plain(alert: Alert) -> object:
+    import msgspec
+
+    return msgspec.to_builtins(alert)
