@@ -1,4 +1,4 @@
-"""Fitting panels: scaled windows, their whitening, every member of the table, and what is ordinary for each."""
+"""Fitting panels: scaled windows, their whitening, every member, and what is ordinary for each."""
 
 from __future__ import annotations
 
@@ -23,37 +23,55 @@ ORDINARY_ROWS = 4096
 ORDINARY_FLOOR = 0.01
 
 
-class Series(NamedTuple):
-    """One entity's train records: contiguous runs, each [n, F] in time order with NaN = missing, and its location."""
+class Examples(NamedTuple):
+    """One entity's train records, in time order, raw with NaN = missing, and its location."""
 
-    segments: tuple[NDArray[np.floating[Any]], ...]
+    windows: NDArray[np.float32]
+    """[n, L, F] oldest first; a strided view will do, since only what is used is copied"""
+    jump: NDArray[np.float32]
+    """[n, F] the newest value less the running mean of its past"""
     location: NDArray[np.float32]
     """[4, F] of `scaling.fit_location`"""
 
 
 class Recipe(NamedTuple):
-    """How panels are fitted. `rehearse` adds the watched run on 90 % of train; cross-fitting goes without it."""
+    """How panels are fitted; `rehearse` adds the watched run on 90 % of train, for all but cross-fitting."""
 
-    lags: int = 5
     members: tuple[str, ...] = tuple(TABLE)
     steps: int = 800
     seed: int = 0
     rehearse: bool = True
 
 
-def fit_panel(series: Sequence[Series], recipe: Recipe, progress: Progress | None = None) -> PanelParams:
-    """Fit one panel on all these entities, each weighing the same. Returns arrays with a leading axis of 1."""
-    return fit_panels([series], recipe, progress)
+def examples_of(
+    segments: Sequence[NDArray[np.floating[Any]]], location: NDArray[np.float32], lags: int
+) -> Examples:
+    """Examples of one entity from contiguous runs of its records, each [n, F] in time order, NaN = missing.
+
+    The first record of a run stands in for its past, and the running mean starts there anew.
+    """
+    windows = [lag_windows(np.asarray(run, np.float32), lags) for run in segments]
+    jumps = [jump_residuals(run).astype(np.float32) for run in segments]
+    return Examples(np.concatenate(windows), np.concatenate(jumps), location)
+
+
+def fit_panel(examples: Sequence[Examples], recipe: Recipe, progress: Progress | None = None) -> PanelParams:
+    """Fit one panel on all these entities, each weighing the same.
+
+    Returns arrays with a leading axis of 1.
+    """
+    return fit_panels([examples], recipe, progress)
 
 
 def fit_panels(
-    groups: Sequence[Sequence[Series]], recipe: Recipe, progress: Progress | None = None
+    groups: Sequence[Sequence[Examples]], recipe: Recipe, progress: Progress | None = None
 ) -> PanelParams:
-    """Fit one panel per group of entities (a group of one for an entity of its own), VAEs in stacks.
+    """Fit one panel per group of entities (a group of one for an entity of its own); all of one L and F.
 
-    Returns numpy arrays with a leading axis P = len(groups), the same for the same groups, recipe and machine.
+    Returns numpy arrays with a leading axis P = len(groups), the same for the same groups, recipe and
+    machine.
     """
-    prepared = [_prepare(group, recipe.lags) for group in groups]
+    prepared = [_prepare(group) for group in groups]
     data = [one for one, _ in prepared]
     guide = Guide(recipe.seed, recipe.steps, recipe.rehearse, progress)
     names = [name for name in TABLE if name in recipe.members]
@@ -67,41 +85,28 @@ def fit_panels(
     return stacked
 
 
-def _prepare(group: Sequence[Series], lags: int) -> tuple[FitData, NDArray[np.float32]]:
-    """The scaled windows of a group with their whitening, and the scaled jumps [n, F] of their newest values."""
-    features = group[0].location.shape[1]
+def _prepare(group: Sequence[Examples]) -> tuple[FitData, NDArray[np.float32]]:
+    """The scaled windows of a group, their whitening; and the scaled jumps [n, F]."""
+    _, lags, features = group[0].windows.shape
     limit = min(MOST_WINDOWS, max(whitening.SAMPLE_WINDOWS, MOST_VALUES // (lags * features)))
     windows, present, jumps, sample, owner = [], [], [], [], []
-    for number, series in enumerate(group):
-        z, r, there = _scaled(series, lags)
-        keep = evenly(len(z), max(1, limit // len(group)))
+    for number, examples in enumerate(group):
+        keep = evenly(len(examples.windows), max(1, limit // len(group)))
+        raw = np.asarray(examples.windows[keep], np.float64)
+        at = examples.location.astype(np.float64)[:, None, :]
+        z = scale(raw, at[None, MEAN], at[None, SD], np).astype(np.float32)
         sample.append(z[evenly(len(z), max(1, whitening.SAMPLE_WINDOWS // len(group)))])
-        windows.append(z[keep])
-        jumps.append(r[keep])
-        present.append(there[keep])
+        windows.append(z)
+        jumps.append(scale(examples.jump[keep], at[JUMP_MEAN], at[JUMP_SD], np).astype(np.float32))
+        present.append(np.isfinite(raw[:, -1]))
         owner.append(np.full(len(keep), number, np.int32))
     moments = whitening.moments(np.concatenate(sample).reshape(-1, lags * features))
-    data = FitData(
-        np.concatenate(windows), np.concatenate(present), np.concatenate(owner), moments, whitening.fit(moments)
-    )  # fmt: skip
-    return data, np.concatenate(jumps)
-
-
-def _scaled(series: Series, lags: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Windows [n, L, F], jumps [n, F] and presence [n, F] of one entity; a run's first row stands in for its past."""
-    at = series.location.astype(np.float64)[:, None, :]
-    windows, jumps, present = [], [], []
-    for run in series.segments:
-        values = np.asarray(run, np.float64)
-        z = scale(values, at[MEAN], at[SD], np).astype(np.float32)
-        windows.append(lag_windows(z, lags))
-        jumps.append(scale(jump_residuals(values), at[JUMP_MEAN], at[JUMP_SD], np).astype(np.float32))
-        present.append(np.isfinite(values))
-    return np.concatenate(windows), np.concatenate(jumps), np.concatenate(present)
+    rows = (np.concatenate(a) for a in (windows, present, owner))
+    return FitData(*rows, moments, whitening.fit(moments)), np.concatenate(jumps)
 
 
 def _ordinary(params: PanelParams, data: FitData, jumps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The median [M] of each member over at most 4,096 train windows, at least .01 of the mean (1 where that is 0)."""
+    """Each member's median [M] over 4,096 train windows, at least .01 of its mean (1 where that is 0)."""
     rows = np.arange(ORDINARY_ROWS) * len(data.windows) // ORDINARY_ROWS
     values = np.asarray(_values(params, data.windows[rows], jumps[rows], data.present[rows]), np.float64)
     mean = values.mean(axis=0)
@@ -116,6 +121,3 @@ def _values(params: PanelParams, z: jax.Array, r: jax.Array, present: jax.Array)
         return jnp.stack([part.value for part in parts.values()])
 
     return jax.vmap(one)(z, r, present.astype(jnp.float32))
-
-
-__all__ = ["Recipe", "Series", "fit_panel", "fit_panels"]

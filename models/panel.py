@@ -1,8 +1,8 @@
 """The panel: a few differently built members on one whitened window, and the compiled scorer of a batch.
 
-One function, `score_row`, says how one record is scored. The scorer runs it over blocks of a constant number of rows
-in a compiled loop, because XLA's rounding depends on the shape it was compiled for: a row's result is then the same
-to the bit however many rows are in the call, wherever it stands and whoever its neighbours are.
+One function, `score_row`, says how one record is scored. The scorer runs it over blocks of a constant number
+of rows in a compiled loop, because XLA's rounding depends on the shape it was compiled for: a row's result is
+then the same to the bit however many rows are in the call, wherever it stands and whoever its neighbours are.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LEAST_EXCESS = 0.01
 class PanelParams(NamedTuple):
     """P fitted panels as a pytree of float32 arrays, each with a leading axis P.
 
-    whitening: mean [P, D], basis [P, D, K], spread [P, K]; ordinary [P, M] each member's median over train (floored
-    above 0), members in the order of `member_names`; members: name -> that member's params.
+    whitening: mean [P, D], basis [P, D, K], spread [P, K]; ordinary [P, M] each member's median over train
+    (floored above 0), members in the order of `member_names`; members: name -> that member's params.
     """
 
     whitening: Whitening
@@ -76,7 +76,7 @@ def member_names(params: PanelParams) -> tuple[str, ...]:
 def scale_row(
     window: jax.Array, jump: jax.Array, location: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scaled window [L, C] and jump [C] (0 where missing), and presence [C] as 0/1, of raw values with NaN missing."""
+    """Scaled window [L, C] and jump [C] (0 where missing), and presence [C] as 0/1, of raw values."""
     finite = jnp.isfinite(window)
     mean, sd = location[None, scaling.MEAN], location[None, scaling.SD]
     z = scaling.scale(jnp.where(finite, window, jnp.nan), mean, sd)
@@ -98,13 +98,13 @@ def score_scaled(
 def attribution(params: PanelParams, row: Row, parts: dict[str, Part]) -> jax.Array:
     """Share of each channel [C] in what is strange about one record.
 
-    shares = sum_m a_m p_m / sum_m a_m over the members that can tell channels apart, where p_m are the parts of member
-    m of the present channels, normalised to sum 1, and a_m = max(ln(value_m / ordinary_m), .01) is its excess over
-    ordinary (0 where all its parts are 0). All zero if no channel has any part.
+    shares = sum_m a_m p_m / sum_m a_m over the members that can tell channels apart, where p_m are the parts
+    of member m of the present channels, normalised to sum 1, and a_m = max(ln(value_m / ordinary_m), .01) is
+    its excess over ordinary (0 where all its parts are 0). All zero if no channel has any part.
     """
     total = jnp.zeros_like(row.present)
     weight = jnp.zeros((), jnp.float32)
-    for m, (name, part) in enumerate(parts.items()):
+    for m, part in enumerate(parts.values()):
         if part.channels is None:
             continue
         channels = part.channels * row.present
@@ -113,12 +113,11 @@ def attribution(params: PanelParams, row: Row, parts: dict[str, Part]) -> jax.Ar
         excess = jnp.where(whole > 0.0, jnp.maximum(jnp.log(ratio), LEAST_EXCESS), 0.0)
         total = total + channels * (excess / jnp.where(whole > 0.0, whole, 1.0))
         weight = weight + excess
-        del name
     return total / jnp.where(weight > 0.0, weight, 1.0)
 
 
 def score_row(params: PanelParams, window: jax.Array, jump: jax.Array, location: jax.Array) -> RowScore:
-    """Score one record: raw window [L, C], raw jump [C] (both NaN = missing), location [4, C], one panel's params."""
+    """Score one record by one panel: raw window [L, C], raw jump [C] (NaN = missing), location [4, C]."""
     z, r, present = scale_row(window, jump, location)
     row, parts = score_scaled(params, z, r, present)
     forecasts = [part.forecast for part in parts.values() if part.forecast is not None]
@@ -160,14 +159,14 @@ class _Program:
         self.traces += 1
         blocks, rows = window.shape[:2]
         shape = jax.eval_shape(lambda: self._block(params, panel[0], window[0], jump[0], location[0]))
-        empty = jax.tree.map(lambda s: jnp.zeros((blocks, *s.shape), s.dtype), shape)
+        empty = RowScore(*(jnp.zeros((blocks, *s.shape), s.dtype) for s in shape))
 
         def body(i: jax.Array, out: RowScore) -> RowScore:
             block = self._block(params, panel[i], window[i], jump[i], location[i])
-            return jax.tree.map(lambda whole, part: whole.at[i].set(part), out, block)
+            return RowScore(*(whole.at[i].set(part) for whole, part in zip(out, block, strict=True)))
 
         done = lax.fori_loop(jnp.zeros_like(count), count, body, empty)
-        return jax.tree.map(lambda a: a.reshape(blocks * rows, *a.shape[2:]), done)
+        return RowScore(*(a.reshape(blocks * rows, *a.shape[2:]) for a in done))
 
     def _block(
         self, params: PanelParams, panel: jax.Array, window: jax.Array, jump: jax.Array, location: jax.Array
@@ -196,11 +195,11 @@ def _program(plan: _Plan) -> _Program:
 
 
 class Scorer:
-    """The compiled panel of one model version, for the features of one stream. Not for use from several threads.
+    """The compiled panel of one model version, for the features of one stream; for one thread at a time.
 
     `columns` are the positions in the stream's features that the version uses, in its order (all by default);
-    `features` is the stream's F. With one panel it serves every row; with several, rows are put in blocks of equal
-    panel first.
+    `features` is the stream's F. With one panel it serves every row; with several, rows are put in blocks of
+    equal panel first.
     """
 
     def __init__(
@@ -220,7 +219,7 @@ class Scorer:
 
     @property
     def compilations(self) -> int:
-        """How many shapes were compiled since this scorer was made; `len(LADDER)` at most, whatever is scored."""
+        """How many shapes were compiled since this scorer was made; never more than `len(LADDER)`."""
         return self._program.traces - self._traces_before
 
     def warm(self) -> None:
@@ -243,7 +242,7 @@ class Scorer:
         jump: NDArray[np.float32],
         location: NDArray[np.float32],
     ) -> Scored:
-        """Score n records: panel [n], window [n, L, F] and jump [n, F] raw with NaN = missing, location [n, 4, F]."""
+        """Score n records: panel [n], raw window [n, L, F] and jump [n, F], location [n, 4, F]."""
         if self.panels == 1:
             return self._in_order(window, jump, location)
         return self._by_panel(panel, window, jump, location)

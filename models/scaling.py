@@ -1,8 +1,8 @@
 """Location and scale of each channel, and the soft logarithmic clip.
 
 A *location* is float32 [4, F] with the rows `MEAN`, `SD`, `JUMP_MEAN`, `JUMP_SD`: mean and floored standard
-deviation of the values, and of the jumps (value less the running mean of its past). Fitting is float64 in numpy and
-ignores missing values (NaN); transforming is jax and puts 0 where a value is missing.
+deviation of the values, and of the jumps (value less the running mean of its past). Fitting is float64 in
+numpy and ignores missing values (NaN); transforming is jax and puts 0 where a value is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KNEE_SD = 3.0
 
 
 def floored_sd(sd: NDArray[np.float64], largest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`sd`, but of dead channels `FLOOR_SHARE` of `largest` = max|x| (or `FLOOR_SHARE` itself where that is 0).
+    """`sd`; of dead channels `FLOOR_SHARE` of `largest` = max|x|, or `FLOOR_SHARE` itself where that is 0.
 
     Any shapes that broadcast. There is no absolute floor: rescaling a channel rescales its floor.
     """
@@ -37,8 +37,8 @@ def jump_residuals(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Each value less the running mean of the past of its channel.
 
     `values` [n, F] in time order, NaN = missing. Returns float64 [n, F]: r_t = x_t - trend_{t-1}, with
-    trend_t = trend_{t-1} + g r_t, g from a half-life of 10 present values, trend = the first present value to begin
-    with (whose r is 0). A missing value has r = NaN and leaves the trend where it is.
+    trend_t = trend_{t-1} + g r_t, g from a half-life of 10 present values, trend = the first present value to
+    begin with (whose r is 0). A missing value has r = NaN and leaves the trend where it is.
     """
     out = np.full(values.shape, np.nan)
     trend = np.full(values.shape[1:], np.nan)
@@ -52,8 +52,8 @@ def jump_residuals(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def fit_location(segments: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float32]:
     """Location of one entity from contiguous runs of its records, each [n, F] in time order, NaN = missing.
 
-    Returns float32 [4, F]. The running mean of the jumps starts anew in every segment. A channel that is missing
-    throughout gets mean 0 and the sd of a dead channel.
+    Returns float32 [4, F]. The running mean of the jumps starts anew in every segment. A channel that is
+    missing throughout gets mean 0 and the sd of a dead channel.
     """
     values = np.concatenate([np.asarray(s, np.float64) for s in segments])
     jumps = np.concatenate([jump_residuals(s) for s in segments])
@@ -87,15 +87,16 @@ def soft_unclip(clipped: jax.Array) -> jax.Array:
 
 
 def scale(values: Any, mean: Any, sd: Any, xp: ModuleType = jnp) -> Any:
-    """soft_clip((values - mean) / sd), and 0 where a value is missing; shapes must agree or broadcast explicitly."""
+    """soft_clip((values - mean) / sd), and 0 where a value is missing; all of one rank."""
     z = soft_clip((values - mean) / sd, xp)
     return xp.where(xp.isfinite(values), z, xp.zeros_like(z))
 
 
 def lag_windows(rows: NDArray[np.float32], lags: int) -> NDArray[np.float32]:
-    """The last `lags` rows at each time, oldest first: [n, F] -> [n, lags, F]; the first row stands in for its past."""
+    """The last `lags` rows at each time, oldest first, [n, lags, F]; the first row stands in for its past."""
     index = np.arange(len(rows))[:, None] + np.arange(1 - lags, 1)
-    return rows[np.maximum(index, 0)]
+    windows: NDArray[np.float32] = rows[np.maximum(index, 0)]
+    return windows
 
 
 def evenly(n: int, limit: int) -> NDArray[np.intp]:

@@ -1,21 +1,23 @@
-"""Training of the VAE: many panels at once, the whole loop compiled, with honest figures of a time-forward hold-out.
+"""Training of the VAE: many panels at once, compiled, with honest figures of a time-forward hold-out.
 
-The recipe fits on all of train (fitting on 70 % cost .006 of VUS-PR and a tenth of recall), and a hold-out that was
-trained on tells nothing. So there are two runs of the same schedule: a *rehearsal* on the first 90 % of every
-entity's windows, watched on the last 10 %, which finds the step from which the hold-out only gets worse; then the
-*final* run on all windows, stopped at that step. Without `rehearse` (cross-fitting) only the final run is done.
+The recipe fits on all of train (fitting on 70 % cost .006 of VUS-PR and a tenth of recall), and a hold-out
+that was trained on tells nothing. So there are two runs of the same schedule: a *rehearsal* on the first 90 %
+of every entity's windows, watched on the last 10 %, which finds the step from which the hold-out only gets
+worse; then the *final* run on all windows, stopped at that step. Without `rehearse` (cross-fitting) only the
+final run is done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+import optax  # type: ignore[import-untyped]
 from flax import nnx
 from jax import lax
 from numpy.typing import NDArray
@@ -40,14 +42,17 @@ SMALLEST_BUCKET = 512
 
 
 class Job(NamedTuple):
-    """Whitened windows [n, D] of one panel and the entity of each [n]; an entity's windows contiguous, in time order."""
+    """Whitened windows [n, D] of one panel and the entity of each [n].
+
+    An entity's windows contiguous, in time order.
+    """
 
     windows: NDArray[np.float32]
     owner: NDArray[np.int32]
 
 
 class Figures(NamedTuple):
-    """Means over windows, in nats: elbo = -(reconstruction + kl) at weight 1; loss weighs the KL by `BETA`."""
+    """Means over windows, in nats; elbo = -(reconstruction + kl)."""
 
     elbo: float
     reconstruction: float
@@ -56,12 +61,12 @@ class Figures(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """What the final schedule minimises."""
+        """What training minimises once the KL has its full weight `BETA`."""
         return self.reconstruction + BETA * self.kl
 
 
 class Report(NamedTuple):
-    """The figures of one panel after one epoch; `held_out` only while rehearsing. `warnings` come with the last."""
+    """The figures of one panel after one epoch; `held_out` only in rehearsals, `warnings` only at the end."""
 
     panel: int
     phase: Literal["rehearsal", "final"]
@@ -74,7 +79,7 @@ class Report(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """One trained VAE: weights by dotted path, and its lowest NLL + KL at the posterior mean over all its windows []."""
+    """One trained VAE: weights by dotted path, least NLL + KL at the posterior mean over its windows []."""
 
     weights: vae.Weights
     lowest: NDArray[np.float32]
@@ -92,7 +97,7 @@ class _Run(NamedTuple):
 def train_all(
     jobs: Sequence[Job], seed: int, steps: int, rehearse: bool, progress: Progress | None = None
 ) -> list[Fitted]:
-    """Train one VAE per job. `steps` is rounded up to whole epochs; the same seed and jobs give the same weights."""
+    """Train one VAE per job, for `steps` rounded up to whole epochs; the same seed gives the same weights."""
     out: list[Fitted] = []
     width = 1 if len(jobs) == 1 else STACK
     for first in range(0, len(jobs), width):
@@ -155,7 +160,8 @@ def _run(
     run = _begin(keys, windows.shape[-1])
     draws = np.stack([s.draws for s in shown]).reshape(len(shown), EPOCHS, per_epoch, BATCH)
     train = jnp.asarray(np.stack([s.train for s in shown]))
-    held = None if shown[0].held_out is None else jnp.asarray(np.stack([s.held_out for s in shown]))
+    watched = [s.held_out for s in shown if s.held_out is not None]
+    held = jnp.asarray(np.stack(watched)) if watched else None
     history: list[list[Report]] = [[] for _ in range(wanted)]
     stop = np.asarray(stops)
     for epoch in range(EPOCHS):
@@ -179,7 +185,7 @@ def _run(
 
 
 def diagnose(history: Sequence[Report], size: int) -> tuple[str, ...]:
-    """What is wrong with a finished run of windows of `size` values: posterior collapse, overfitting; empty if nothing."""
+    """Posterior collapse or overfitting in a finished run on windows of `size` values, in words."""
     out = []
     last = history[-1]
     if last.train.active_units == 0:
@@ -190,14 +196,14 @@ def diagnose(history: Sequence[Report], size: int) -> tuple[str, ...]:
     stop = _stop(history, size)
     if stop < len(history):
         out.append(
-            f"overfitting: the held-out loss was lowest after {history[stop - 1].steps} steps and rose after; "
+            f"overfitting: the held-out loss was lowest after {history[stop - 1].steps} steps; "
             "the final run stops there. More records, or a longer time range, would help."
         )
     return tuple(out)
 
 
 def _stop(history: Sequence[Report], size: int) -> int:
-    """Epochs to run: all, unless the held-out loss ends clearly above its minimum while train still got better."""
+    """Epochs to run: all, unless the held-out loss ends clearly above its minimum while train got better."""
     held = [r.held_out.loss for r in history if r.held_out is not None]
     if len(held) < len(history):
         return len(history)
@@ -232,7 +238,7 @@ def _batch_terms(weights: vae.Weights, w: jax.Array, key: jax.Array) -> vae.Term
 def _epoch(
     run: _Run, windows: jax.Array, draws: jax.Array, keys: jax.Array, going: jax.Array, start: jax.Array
 ) -> _Run:
-    """One epoch of every panel of the stack: windows [S, N, D], draws [S, steps, BATCH]; not `going` stands still."""
+    """One epoch of a stack: windows [S, N, D], draws [S, steps, BATCH]; what is not `going` stands still."""
     per_epoch = draws.shape[1]
     total = EPOCHS * per_epoch
     update = _optimiser(total).update
@@ -248,10 +254,11 @@ def _epoch(
 
             gradient = jax.grad(loss)(run.weights)
             change, moments = update(gradient, run.moments, run.weights)
-            return _Run(optax.apply_updates(run.weights, change), moments), None  # type: ignore[arg-type]
+            return _Run(optax.apply_updates(run.weights, change), moments), None
 
         after, _ = lax.scan(step, run, (start + jnp.arange(per_epoch, dtype=jnp.int32), draws))
-        return jax.tree.map(lambda new, old: jnp.where(going, new, old), after, run)
+        kept: _Run = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, run)
+        return kept
 
     return jax.vmap(panel)(run, windows, draws, keys, going)
 
@@ -299,7 +306,7 @@ _Spans = list[tuple[int, int]]
 
 def _by_owner(owner: NDArray[np.int32]) -> _Spans:
     edges = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(owner)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _split(spans: _Spans) -> tuple[_Spans, _Spans]:

@@ -1,7 +1,7 @@
 """The variational autoencoder of whitened windows, as flax nnx modules in tree mode (no shared references).
 
-Gaussian encoder and decoder, standard normal prior. The decoder's noise is one learned log-variance per whitened
-coordinate, not a function of the input: a free variance scored worse on every data set tried.
+Gaussian encoder and decoder, standard normal prior. The decoder's noise is one learned log-variance per
+whitened coordinate, not a function of the input: a free variance scored worse on every data set tried.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Encoder(nnx.Module):
         self.log_variance = nnx.Linear(HIDDEN, LATENT, kernel_init=_small(0.1), rngs=rngs)
 
     def __call__(self, w: jax.Array) -> Posterior:
+        """The posterior of each window."""
         hidden = nnx.gelu(self.second(nnx.gelu(self.first(w))))
         return Posterior(self.mean(hidden), jnp.clip(self.log_variance(hidden), *LATENT_LOG_VARIANCE))
 
@@ -52,6 +53,7 @@ class Decoder(nnx.Module):
         self.mean = nnx.Linear(HIDDEN, size, kernel_init=_small(0.3), rngs=rngs)
 
     def __call__(self, z: jax.Array) -> jax.Array:
+        """The mean of each window."""
         hidden = nnx.gelu(self.second(nnx.gelu(self.first(z))))
         return self.mean(hidden)
 
@@ -99,7 +101,7 @@ def elbo_terms(model: VAE, w: jax.Array, noise: jax.Array) -> Terms:
 
 
 def explain(model: VAE, w: jax.Array) -> tuple[Terms, jax.Array]:
-    """The terms of one window w [D] at the posterior mean, and the residual w - decoded [D]; deterministic."""
+    """The terms of one window w [D] at the posterior mean, and its residual [D]; deterministic."""
     posterior = model.encoder(w)
     residual = w - model.decoder(posterior.mean)
     return Terms(

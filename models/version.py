@@ -42,12 +42,12 @@ class Version(NamedTuple):
         return self.entities.get(name, len(self.entities))
 
     def positions(self, features: Sequence[str]) -> tuple[int, ...]:
-        """Where the version's columns stand among a stream's features; raises KeyError naming one that is not there."""
+        """Where the version's columns stand among a stream's features; KeyError names one it lacks."""
         index = {feature: i for i, feature in enumerate(features)}
         return tuple(index[column] for column in self.columns)
 
     def widened_location(self, features: Sequence[str]) -> NDArray[np.float32]:
-        """`location` by a stream's features [E+1, 4, F]; mean 0 and sd 1 for those the version does not use."""
+        """`location` by a stream's features [E+1, 4, F]; mean 0 and sd 1 for those that are not used."""
         wide = np.zeros((len(self.location), 4, len(features)), np.float32)
         wide[:, 1::2] = 1.0
         wide[:, :, list(self.positions(features))] = self.location

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 RIDGE = 0.003  # flat between .001 and .01; keeps minor axes from being blown up
 SAMPLE_WINDOWS = 8000
 FULL_UP_TO = 512  # values per window; above, only the leading components are kept
-
-Array = jax.Array | NDArray[np.float32]
 
 
 class Moments(NamedTuple):
@@ -25,13 +24,13 @@ class Moments(NamedTuple):
 class Whitening(NamedTuple):
     """w = (G - mean) basis / spread, for a flattened window G of D = lags x channels values.
 
-    mean [D], basis [D, K] (orthonormal columns, K = min(D, 512), leading first), spread [K] = sqrt(e + .003) with
-    the eigenvalues e; float32.
+    mean [D], basis [D, K] (orthonormal columns, K = min(D, 512), leading first), spread [K] = sqrt(e + .003)
+    with the eigenvalues e; float32.
     """
 
-    mean: Array
-    basis: Array
-    spread: Array
+    mean: jax.Array
+    basis: jax.Array
+    spread: jax.Array
 
 
 def moments(windows: NDArray[np.float32]) -> Moments:
@@ -50,11 +49,11 @@ def fit(given: Moments) -> Whitening:
     largest = axes[np.abs(axes).argmax(axis=0), np.arange(keep)]
     axes = axes * np.where(largest < 0, -1.0, 1.0)
     spread = np.sqrt(np.maximum(e, 0.0) + RIDGE)
-    return Whitening(given.mean.astype(np.float32), axes.astype(np.float32), spread.astype(np.float32))
+    return Whitening(*(jnp.asarray(a, jnp.float32) for a in (given.mean, axes, spread)))
 
 
 def apply(whitening: Whitening, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Whitened windows [n, K] of windows [n, D], in numpy (for fitting; the scorer has it in its row function)."""
+    """Whitened windows [n, K] of windows [n, D], in numpy; the scorer has its own in `panel`."""
     centred = windows - np.asarray(whitening.mean)[None, :]
     return np.asarray(
         centred @ np.asarray(whitening.basis) / np.asarray(whitening.spread)[None, :], np.float32

@@ -1,8 +1,8 @@
 """The contract of a panel member.
 
-A member is fitted on a stack of panels' train windows at once (so that one which trains a network can do it in one
-compiled loop), and scores ONE row inside the scorer's compiled block, from intermediates that all members share.
-Larger is stranger, and never below 0.
+A member is fitted on a stack of panels' train windows at once (so that one which trains a network can do it
+in one compiled loop), and scores ONE row inside the scorer's compiled block, from intermediates that all
+members share. Larger is stranger, and never below 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..whitening import Moments, Whitening
 
 
 class FitData(NamedTuple):
-    """What a member may learn from: the scaled train windows of one panel, in time order within each entity."""
+    """What a member may learn from: one panel's scaled train windows, in time order within each entity."""
 
     windows: NDArray[np.float32]
     """[n, L, F] scaled, 0 where missing"""

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from ..scaling import soft_clip
 from .base import FitData, Guide, Member, Part, Row
@@ -19,15 +18,18 @@ SD_FLOOR = 0.03
 
 
 class ErrsParams(NamedTuple):
-    """coefficients [p*F, F] (p = min(L, 5) - 1 past records, oldest first), mean [F] of the scaled newest value, sd [F]."""
+    """The linear forecast and the scale of its errors."""
 
-    coefficients: jax.Array | NDArray[np.float32]
-    mean: jax.Array | NDArray[np.float32]
-    sd: jax.Array | NDArray[np.float32]
+    coefficients: jax.Array
+    """[p*F, F], of the p = min(L, 5) - 1 records before, oldest first"""
+    mean: jax.Array
+    """[F] of the scaled newest value"""
+    sd: jax.Array
+    """[F] of the errors"""
 
 
 def fit(data: Sequence[FitData], guide: Guide) -> list[ErrsParams]:
-    """B = (C_pp + .01 I)^-1 C_pt from the whitening's covariance; sd of the errors over the present train values."""
+    """B = (C_pp + .01 I)^-1 C_pt from the whitening's covariance; the errors' sd from the values present."""
     return [_fit_one(panel) for panel in data]
 
 
@@ -57,7 +59,7 @@ def _fit_one(data: FitData) -> ErrsParams:
     middle = np.where(data.present, errors, 0.0).sum(axis=0) / count
     spread = np.where(data.present, errors - middle, 0.0)
     sd = np.maximum(np.sqrt((spread * spread).sum(axis=0) / count), SD_FLOOR)
-    return ErrsParams(coefficients.astype(np.float32), mean[now].astype(np.float32), sd.astype(np.float32))
+    return ErrsParams(*(jnp.asarray(a, jnp.float32) for a in (coefficients, mean[now], sd)))
 
 
 MEMBER = Member("errs", False, ErrsParams, fit, score)

@@ -24,7 +24,7 @@ def fit(data: Sequence[FitData], guide: Guide) -> list[JumpParams]:
 def score(params: JumpParams, row: Row) -> Part:
     """(mean of the min(3, channels present) largest |r|)^2; the parts are the squares of those channels."""
     size = jnp.abs(row.jump)
-    # The three largest by plain maxima and counts, ties included: far cheaper on a CPU than a sort of each row.
+    # The three largest by plain maxima and counts, ties included: far cheaper on a CPU than sorting a row.
     wanted = jnp.clip(jnp.sum(row.present), 1.0, float(CHANNELS))
     left, total, below, least = wanted, jnp.zeros_like(wanted), jnp.full_like(wanted, jnp.inf), wanted
     for _ in range(CHANNELS):

@@ -15,21 +15,26 @@ from .base import FitData, Guide, Member, Part, Row
 
 
 class VaeParams(NamedTuple):
-    """weights by dotted path, and the lowest NLL + KL over train []."""
+    """A trained VAE and where its score begins."""
 
     weights: vae.Weights
-    lowest: jax.Array | NDArray[np.float32]
+    """by dotted path"""
+    lowest: jax.Array
+    """[] least NLL + KL over train"""
 
 
 def fit(data: Sequence[FitData], guide: Guide) -> list[VaeParams]:
     """Train one VAE for each panel, in stacks."""
     jobs = [training.Job(_whitened(panel), panel.owner) for panel in data]
     fitted = training.train_all(jobs, guide.seed, guide.steps, guide.rehearse, guide.progress)
-    return [VaeParams(one.weights, one.lowest) for one in fitted]
+    return [VaeParams(one.weights, jnp.asarray(one.lowest)) for one in fitted]
 
 
 def score(params: VaeParams, row: Row) -> Part:
-    """max(NLL + KL less its train minimum, 0) + 1; the residual is mapped back by the whitening to the newest record."""
+    """max(NLL + KL less its train minimum, 0) + 1; parts: squared residuals of the newest values.
+
+    The whitening maps the residual back: V (sqrt(e + .003) residual), cut to the newest record.
+    """
     terms, residual = vae.explain(vae.model_of(params.weights), row.whitened)
     features = row.z.shape[1]
     newest = row.whitening.basis[-features:] @ (residual * row.whitening.spread)
