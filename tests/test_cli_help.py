@@ -1,4 +1,4 @@
-"""Help is quick, complete and the same everywhere; every fault is a message and an exit code, never a traceback."""
+"""Help is quick and complete; every fault is a message and an exit code, never a traceback."""
 
 import os
 import resource

@@ -33,7 +33,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 class QuickGroup(TyperGroup):
     """A group whose own options do not load pydantic (0.35 s) on the way to the help of a command.
 
-    Typer builds a pydantic adapter for every option whose value is not yet a bool, and an absent --help is None.
+    Typer builds a pydantic adapter for every option whose value is no bool, and an absent --help is None.
     """
 
     def get_help_option(self, ctx: Any) -> Any:
