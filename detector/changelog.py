@@ -34,7 +34,8 @@ PIECE_BYTES = 512 * 1024  # half of Kafka's default message.max.bytes, so no bro
 Pair = tuple[bytes, bytes | None]
 T = TypeVar("T")
 
-_PIECE = struct.Struct("<4sBBHQIIII")
+_PIECE = struct.Struct("<4sBBHQIII")  # magic, format, id, writer, index, count; then the CRC-32 of all else
+_CRC = struct.Struct("<I")
 _PIECE_MAGIC, _PIECE_MAJOR = b"TSNC", 1
 _NAMES, _LENGTHS, _SLOT, _PART = "names", "names.lengths", "slot:", "part:"
 
@@ -172,10 +173,9 @@ def encode_snapshot(
     pairs: list[Pair] = []
     for index, at in enumerate(cuts):
         piece = body[at : at + piece_bytes]
-        head = _PIECE.pack(
-            _PIECE_MAGIC, _PIECE_MAJOR, 0, 0, number, writer, index, len(cuts), zlib.crc32(piece)
-        )
-        pairs.append((f"{prefix}snapshot/{side}/{index}".encode(), head + piece))
+        head = _PIECE.pack(_PIECE_MAGIC, _PIECE_MAJOR, 0, 0, number, writer, index, len(cuts))
+        crc = _CRC.pack(zlib.crc32(piece, zlib.crc32(head)))
+        pairs.append((f"{prefix}snapshot/{side}/{index}".encode(), head + crc + piece))
     marker = Marker(
         id=number,
         side=side,
@@ -352,17 +352,18 @@ def _feed_piece(pieces: dict[tuple[str, int], _Piece], detail: str, value: bytes
     if value is None:
         pieces.pop((side, int(index)), None)
         return
-    if len(value) < _PIECE.size:
+    if len(value) < _PIECE.size + _CRC.size:
         raise corrupt(what, "it is shorter than its header")
-    magic, major, _, _, number, writer, at, count, crc = _PIECE.unpack_from(value)
-    payload = value[_PIECE.size :]
+    head, payload = value[: _PIECE.size], value[_PIECE.size + _CRC.size :]
+    magic, major, _, _, number, writer, at, count = _PIECE.unpack(head)
+    (crc,) = _CRC.unpack_from(value, _PIECE.size)
     if magic == _PIECE_MAGIC and major > _PIECE_MAJOR:
         raise StateError(
             f"{what} has the piece format {major}, newer than the {_PIECE_MAJOR} that this program "
             "reads. Upgrade "
             "tocsin on this machine, or go back to the version that wrote it everywhere."
         )
-    if magic != _PIECE_MAGIC or major < 1 or at != int(index) or zlib.crc32(payload) != crc:
+    if magic != _PIECE_MAGIC or major < 1 or at != int(index) or zlib.crc32(payload, zlib.crc32(head)) != crc:
         raise corrupt(what, "its checksum or its number does not fit its content")
     pieces[side, at] = _Piece(number, writer, count, payload)
 

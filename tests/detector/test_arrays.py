@@ -1,0 +1,141 @@
+"""Arrays as bytes: bit-equal round trips, and nothing but StateError for anything else."""
+
+import struct
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from tocsin.detector.arrays import DTYPES, flatten, pack, unflatten, unpack
+from tocsin.errors import StateError
+
+arrays = st.sampled_from(sorted(DTYPES)).flatmap(
+    lambda name: hnp.arrays(np.dtype(name), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), arrays, max_size=5), st.booleans())
+def test_round_trip_bit_for_bit(found: dict[str, np.ndarray], compress: bool) -> None:
+    again, note = unpack(pack(found, {"n": 1}, compress), "x")
+    assert note == b'{"n":1}'
+    assert list(again) == list(found)
+    for name, array in found.items():
+        assert again[name].dtype == array.dtype
+        assert again[name].shape == array.shape
+        assert again[name].tobytes() == array.tobytes()
+
+
+def test_views_and_big_endian_arrive_in_c_order_and_little_endian() -> None:
+    array = np.arange(12, dtype=">i4").reshape(3, 4).T[::2]
+    again = unpack(pack({"a": array}), "x").arrays["a"]
+    assert again.dtype.str == "<i4"
+    np.testing.assert_array_equal(again, array)
+
+
+@pytest.mark.parametrize(
+    "array", [np.array(["text"]), np.array([object()]), np.zeros(2, [("a", "f4")]), np.zeros(1, "M8[us]")]
+)
+def test_other_dtypes_are_a_mistake(array: np.ndarray) -> None:
+    with pytest.raises(TypeError, match="'a'"):
+        pack({"a": array})
+
+
+GOOD = pack({"a": np.arange(6, dtype=np.int32), "b": np.ones((2, 2))})
+
+
+@given(st.data())
+def test_damage_is_always_a_state_error(data: Any) -> None:
+    broken = bytearray(GOOD)
+    at = data.draw(st.integers(0, len(broken) - 1))
+    broken[at] ^= data.draw(st.integers(1, 255))
+    cut = data.draw(st.integers(0, len(broken)))
+    for candidate in (bytes(broken), GOOD[:cut], GOOD + b"x"):
+        # The minor version and the last four bytes of the header carry no meaning yet.
+        if candidate[:5] + candidate[6:28] + candidate[32:] != GOOD[:5] + GOOD[6:28] + GOOD[32:]:
+            with pytest.raises(StateError, match="the state of p7"):
+                unpack(candidate, "the state of p7")
+
+
+def crafted(table: bytes, body: bytes, raw: int, codec: int = 0, major: int = 1) -> bytes:
+    """A container with checksums that fit."""
+    crc = (zlib.crc32(table), zlib.crc32(body))
+    return struct.pack("<4sBBHIQIII", b"TSNP", major, 0, codec, len(table), raw, *crc, 0) + table + body
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60), st.integers(0, 2**64 - 1), st.integers(0, 3))
+def test_any_bytes_with_right_checksums(table: bytes, body: bytes, raw: int, codec: int) -> None:
+    with pytest.raises(StateError):
+        unpack(crafted(table, body, raw, codec), "x")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '[["a","<f4",[-1]]]',
+        '[["a","<f4",[4294967296,4294967296]]]',
+        '[["a","<f4",[2]],["a","<f4",[2]]]',
+        '[["a","|O",[1]]]',
+        '[["a","<f4",[3]]]',
+        '[["a","<f4",[1]]]',
+        '[["a","<f4",[0,1,1,1,1,1,1,1,1]]]',
+        '[["a","<f4",[1e30]]]',
+        "null",
+    ],
+)
+def test_impossible_field_tables(fields: str) -> None:
+    with pytest.raises(StateError):
+        unpack(crafted(f'{{"fields":{fields}}}'.encode(), bytes(8), 8), "x")
+
+
+def test_a_small_message_cannot_ask_for_all_memory() -> None:
+    bomb = zlib.compress(bytes(50_000_000), 9)
+    with pytest.raises(StateError, match="longer or shorter"):
+        unpack(crafted(b'{"fields":[["a","|u1",[100]]]}', bomb, 100, 1), "x")
+
+
+def test_a_newer_major_is_named_and_additions_ignored() -> None:
+    with pytest.raises(StateError, match="x has the state format 2, newer than the 1"):
+        unpack(crafted(b"{}", b"", 0, major=2), "x")
+    table = b'{"fields":[["a","|u1",[2],"more"]],"later":{"x":1}}'
+    assert unpack(crafted(table, b"\x01\x02", 2), "x").arrays["a"].tolist() == [1, 2]
+
+
+class Inner(NamedTuple):
+    x: np.ndarray
+    y: np.ndarray
+
+
+class State(NamedTuple):
+    rows: np.ndarray
+    inner: Inner
+    core: np.ndarray
+
+
+CORE = np.dtype([("S", "f8"), ("phase", "u1")])
+
+
+def fresh(n: int) -> State:
+    return State(np.zeros((n, 2), "f4"), Inner(np.zeros(n, "i8"), np.ones(n, "i8")), np.zeros(n, CORE))
+
+
+def test_named_tuples_and_structured_arrays_go_flat_and_come_back() -> None:
+    state = fresh(3)
+    state.core["S"] = [1, 2, 3]
+    state.rows[:] = 7
+    flat = flatten("w", state)
+    assert list(flat) == ["w.rows", "w.inner.x", "w.inner.y", "w.core.S", "w.core.phase"]
+    again = unflatten("w", fresh(3), unpack(pack(flat), "p").arrays, "p")
+    assert again.core.dtype == CORE
+    assert flatten("w", again).keys() == flat.keys()
+    assert all((flatten("w", again)[name] == flat[name]).all() for name in flat)
+
+
+def test_a_field_that_the_writer_did_not_know_stays_fresh_and_a_misfit_is_refused() -> None:
+    flat = flatten("w", fresh(3))
+    del flat["w.inner.y"]
+    assert unflatten("w", fresh(3), flat, "p").inner.y.tolist() == [1, 1, 1]
+    with pytest.raises(StateError, match=r"p: the field w.rows is float32\[3, 2\].*asks for float32\[4, 2\]"):
+        unflatten("w", fresh(4), flat, "p")

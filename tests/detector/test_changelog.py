@@ -1,0 +1,249 @@
+"""The changelog: what was written comes back, at any point of a crash, or a StateError says why not."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tocsin.detector import changelog
+from tocsin.detector.changelog import (
+    Applied,
+    Decision,
+    Layout,
+    Marker,
+    Pair,
+    Restored,
+    Restorer,
+    Snapshot,
+    encode_applied,
+    encode_decision,
+    encode_layout,
+    encode_snapshot,
+    forget,
+)
+from tocsin.errors import StateError
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "changelog-1.0.txt"
+TOPIC, PART = "metrics.v1", 3
+
+
+def snapshot(seed: int, rows: int = 5) -> Snapshot:
+    rng = np.random.default_rng(seed)
+    slots = {
+        "window.values": rng.normal(size=(rows, 4, 3)).astype(np.float32),
+        "decision.S": rng.normal(size=rows),
+        "decision.phase": rng.integers(0, 3, rows).astype(np.uint8),
+    }
+    part = {"watermark": np.array(seed * 10, np.int64), "drift": rng.normal(size=(2, 3))}
+    return Snapshot(seed * 100, [f"host-{i} é" for i in range(rows)], slots, part, {"config": f"c{seed}"})
+
+
+def same(a: Snapshot | None, b: Snapshot | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    arrays = all(
+        list(x) == list(y) and all(x[n].tobytes() == y[n].tobytes() and x[n].shape == y[n].shape for n in x)
+        for x, y in ((a.slots, b.slots), (a.part, b.part))
+    )
+    return arrays and (a.next_offset, a.entities, a.note) == (b.next_offset, b.entities, b.note)
+
+
+def written(shot: Snapshot, previous: Marker | None, writer: int = 1) -> tuple[list[Pair], Marker]:
+    return encode_snapshot(TOPIC, PART, shot, previous, writer, piece_bytes=150)
+
+
+def restore(log: list[Pair]) -> Restored:
+    restorer = Restorer()
+    for key, value in log:
+        restorer.feed(key, value)
+    return restorer.restored(TOPIC, PART)
+
+
+def compacted(log: list[Pair], upto: int) -> list[Pair]:
+    """What a broker may keep: of the first `upto` messages only the last of each key, then the rest."""
+    last = {key: at for at, (key, _) in enumerate(log[:upto])}
+    return [pair for at, pair in enumerate(log) if at >= upto or last[pair[0]] == at]
+
+
+@given(st.integers(1, 6), st.data())
+def test_the_last_complete_snapshot_survives_a_crash_anywhere_and_any_compaction(n: int, data: Any) -> None:
+    log: list[Pair] = []
+    ends, marker = [], None
+    for seed in range(1, n + 1):
+        pairs, marker = written(snapshot(seed, rows=seed), marker)
+        log += pairs
+        ends.append(len(log))
+    cut = data.draw(st.integers(0, len(log)), label="the crash")
+    kept = compacted(log[:cut], data.draw(st.integers(0, cut), label="compacted up to"))
+    complete = sum(end <= cut for end in ends)
+    found = restore(kept)
+    assert same(found.snapshot, snapshot(complete, rows=complete) if complete else None)
+    assert not found.torn
+
+
+def test_sides_alternate_and_pieces_stay_small() -> None:
+    marker: Marker | None = None
+    sides = []
+    for seed in range(4):
+        pairs, marker = written(snapshot(seed), marker)
+        assert len(pairs) > 3
+        assert all(len(value or b"") <= 150 + 40 for _, value in pairs[:-1])
+        assert {key.split(b"/")[3] for key, _ in pairs[:-1]} == {marker.side.encode()}
+        sides.append(marker.side)
+    assert sides == ["A", "B", "A", "B"]
+
+
+def test_two_writers_at_once_leave_one_whole_snapshot() -> None:
+    """A daemon that lost the partition writes on for a moment, into the pieces of the new owner."""
+    first, marker = written(snapshot(1), None)
+    new, newest = written(snapshot(2), marker, writer=2)
+    old, _ = written(snapshot(9), marker, writer=1)
+    found = restore(first + new + old[: len(old) // 2])
+    assert found.torn
+    assert same(found.snapshot, snapshot(1))
+    assert found.marker is not None
+    assert found.marker.side == "A", "the next snapshot must go over the torn one"
+    again, _ = written(snapshot(3), found.marker, writer=3)
+    assert same(restore(first + new + old[: len(old) // 2] + again).snapshot, snapshot(3))
+    assert newest.side == "B"
+
+
+def test_nothing_whole_is_an_error_that_names_the_key() -> None:
+    pairs, _ = written(snapshot(1), None)
+    with pytest.raises(
+        StateError, match=r"'metrics\.v1/3/snapshot' cannot be restored: the pieces of snapshot 1"
+    ):
+        restore(pairs[1:])
+
+
+def test_applied_changes_and_decisions_come_back_in_order() -> None:
+    applied = [
+        Applied(partition=PART, first_offset=at, version=v, config_hash="h") for at, v in ((900, 2), (20, 1))
+    ]
+    decisions = [
+        Decision(partition=PART, offset=5, kind="drift", of="score", time_us=1),
+        Decision(partition=PART, offset=4, kind="level_change", of="a/b", time_us=1, values={"S": 0.5}),
+    ]
+    log = [encode_applied(TOPIC, a) for a in applied] + [encode_decision(TOPIC, d) for d in decisions]
+    other = encode_applied(TOPIC, Applied(partition=4, first_offset=1, version=7, config_hash="h"))
+    found = restore([*log, *log, other])
+    assert found.applied == applied[::-1]
+    assert found.decisions == decisions[::-1]
+
+
+def test_forgetting_leaves_nothing() -> None:
+    one, marker = written(snapshot(1), None)
+    two, _ = written(snapshot(2), marker)
+    log = [
+        *one,
+        *two,
+        encode_applied(TOPIC, Applied(partition=PART, first_offset=1, version=7, config_hash="h")),
+    ]
+    log.append(encode_decision(TOPIC, Decision(partition=PART, offset=5, kind="drift", of="x", time_us=1)))
+    log += forget(TOPIC, PART, restore(log))
+    assert restore(log) == Restored(None, None, [], [], False)
+    last = dict(log)
+    assert not [key for key, value in last.items() if value is not None]
+
+
+def test_layouts() -> None:
+    restorer = Restorer()
+    restorer.feed(*encode_layout(Layout(topic=TOPIC, partitions=8)))
+    assert restorer.layouts[TOPIC].partitions == 8
+    restorer.feed(f"{TOPIC}/partitions".encode(), None)
+    assert not restorer.layouts
+
+
+def test_a_slot_array_of_another_length_is_a_mistake() -> None:
+    shot = snapshot(1)
+    shot.slots["decision.S"] = np.zeros(4)
+    with pytest.raises(ValueError, match="decision"):
+        written(shot, None)
+
+
+def whole_log() -> list[Pair]:
+    pairs, marker = written(snapshot(1), None)
+    more, _ = written(snapshot(2), marker)
+    return [
+        encode_layout(Layout(topic=TOPIC, partitions=8)),
+        encode_applied(TOPIC, Applied(partition=PART, first_offset=100, version=7, config_hash="ab12")),
+        *pairs,
+        encode_decision(
+            TOPIC,
+            Decision(partition=PART, offset=150, kind="drift", of="score", time_us=1_700_000_000_000_000),
+        ),
+        *more,
+    ]
+
+
+def test_the_format_is_what_it_was() -> None:
+    """Bytes written by version 1.0, kept: both directions. zlib's output may differ between its versions."""
+    lines = [line.split() for line in GOLDEN.read_text().splitlines()]
+    kept = [(bytes.fromhex(key), bytes.fromhex(value)) for key, value in lines]
+    found = restore(kept)
+    assert same(found.snapshot, snapshot(2))
+    assert found.applied == restore(whole_log()).applied
+    assert found.decisions == restore(whole_log()).decisions
+    now = raw_log()
+    assert [key for key, _ in kept] == [key for key, _ in now]
+    assert kept == now
+
+
+def raw_log() -> list[Pair]:
+    """The log with uncompressed snapshots, whose bytes are the program's own."""
+    pairs, marker = encode_snapshot(TOPIC, PART, snapshot(1), None, 7, compress=False, piece_bytes=400)
+    more, _ = encode_snapshot(TOPIC, PART, snapshot(2), marker, 7, compress=False, piece_bytes=400)
+    log = whole_log()
+    return [*log[:2], *pairs, *(p for p in log if b"/decision/" in p[0]), *more]
+
+
+@given(st.data())
+def test_damaged_values_are_state_errors_that_name_the_key(data: Any) -> None:
+    log = whole_log()
+    at = data.draw(st.integers(0, len(log) - 1))
+    key, value = log[at]
+    assert value is not None
+    broken = bytearray(value)
+    broken[data.draw(st.integers(0, len(broken) - 1))] ^= data.draw(st.integers(1, 255))
+    log[at] = (key, bytes(broken))
+    with pytest.raises(StateError) as fault:
+        restore(log)
+    assert repr(key.decode()) in str(fault.value)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([k for k, _ in whole_log()]) | st.binary(max_size=30), st.binary(max_size=80)
+        )
+    )
+)
+def test_any_bytes_at_all(log: list[Pair]) -> None:
+    with suppress(StateError):
+        restore(log)
+
+
+def test_newer_formats_are_named_and_additions_ignored() -> None:
+    key, value = encode_applied(TOPIC, Applied(partition=PART, first_offset=1, version=7, config_hash="h"))
+    assert value is not None
+    more = value[9:-1] + b',"later":{"x":1}}'
+    assert restore([(key, changelog.checked_line(more))]).applied[0].version == 7
+    newer = value[9:].replace(b'"1.0"', b'"2.3"')
+    with pytest.raises(
+        StateError, match=r"change/00000000000000000001/7' has schema_version 2\.3, newer than"
+    ):
+        restore([(key, changelog.checked_line(newer))])
+    pairs, _ = written(snapshot(1), None)
+    piece = bytearray(pairs[0][1] or b"")
+    piece[4] = 2
+    with pytest.raises(StateError, match="snapshot/A/0' has the piece format 2, newer than the 1"):
+        restore([(pairs[0][0], bytes(piece))])
+
+
+def test_keys_of_a_later_kind_are_left_alone() -> None:
+    assert (
+        restore([(f"{TOPIC}/3/later/x".encode(), b"?"), (b"x", b"?"), (None or b"", b"?")]).snapshot is None
+    )
