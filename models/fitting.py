@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from .members import TABLE
 from .members.base import FitData, Guide
 from .panel import PanelParams, score_scaled
 from .scaling import JUMP_MEAN, JUMP_SD, MEAN, SD, evenly, jump_residuals, lag_windows, scale
-from .training import Progress
+from .training import STACK, Progress
 
 MOST_WINDOWS = 65_536  # per panel; 800 steps of 128 draws see no more than 102,400
 MOST_VALUES = 2**24  # per panel, so that a stack of 8 stays under 600 MB of wide windows
@@ -64,25 +65,33 @@ def fit_panel(examples: Sequence[Examples], recipe: Recipe, progress: Progress |
 
 
 def fit_panels(
-    groups: Sequence[Sequence[Examples]], recipe: Recipe, progress: Progress | None = None
+    groups: Iterable[Sequence[Examples]], recipe: Recipe, progress: Progress | None = None
 ) -> PanelParams:
     """Fit one panel per group of entities (a group of one for an entity of its own); all of one L and F.
 
-    Returns numpy arrays with a leading axis P = len(groups), the same for the same groups, recipe and
-    machine.
+    `groups` are taken `STACK` at a time, so a generator keeps memory bounded. Returns numpy arrays with a
+    leading axis P = number of groups, the same for the same groups, recipe and machine.
     """
-    prepared = [_prepare(group) for group in groups]
-    data = [one for one, _ in prepared]
-    guide = Guide(recipe.seed, recipe.steps, recipe.rehearse, progress)
-    names = [name for name in TABLE if name in recipe.members]
-    fitted = {name: TABLE[name].fit(data, guide) for name in names}
-    panels = []
-    for i, (one, jumps) in enumerate(prepared):
-        members = {name: fitted[name][i] for name in names}
-        blank = PanelParams(one.whitening, np.ones(len(names), np.float32), members)
-        panels.append(blank._replace(ordinary=_ordinary(blank, one, jumps)))
+    panels: list[PanelParams] = []
+    rest = iter(groups)
+    while stack := list(islice(rest, STACK)):
+        width = 1 if not panels and len(stack) == 1 else STACK
+        guide = Guide(recipe.seed, recipe.steps, recipe.rehearse, progress, len(panels), width)
+        panels += _fit_stack(stack, recipe, guide)
     stacked: PanelParams = jax.tree.map(lambda *a: np.stack([np.asarray(x, np.float32) for x in a]), *panels)
     return stacked
+
+
+def _fit_stack(stack: Sequence[Sequence[Examples]], recipe: Recipe, guide: Guide) -> list[PanelParams]:
+    prepared = [_prepare(group) for group in stack]
+    names = [name for name in TABLE if name in recipe.members]
+    fitted = {name: TABLE[name].fit([data for data, _ in prepared], guide) for name in names}
+    panels = []
+    for i, (data, jumps) in enumerate(prepared):
+        members = {name: fitted[name][i] for name in names}
+        blank = PanelParams(data.whitening, jnp.ones(len(names), jnp.float32), members)
+        panels.append(blank._replace(ordinary=_ordinary(blank, data, jumps)))
+    return panels
 
 
 def _prepare(group: Sequence[Examples]) -> tuple[FitData, NDArray[np.float32]]:
@@ -101,17 +110,23 @@ def _prepare(group: Sequence[Examples]) -> tuple[FitData, NDArray[np.float32]]:
         present.append(np.isfinite(raw[:, -1]))
         owner.append(np.full(len(keep), number, np.int32))
     moments = whitening.moments(np.concatenate(sample).reshape(-1, lags * features))
-    rows = (np.concatenate(a) for a in (windows, present, owner))
-    return FitData(*rows, moments, whitening.fit(moments)), np.concatenate(jumps)
+    data = FitData(
+        np.concatenate(windows),
+        np.concatenate(present),
+        np.concatenate(owner),
+        moments,
+        whitening.fit(moments),
+    )
+    return data, np.concatenate(jumps)
 
 
-def _ordinary(params: PanelParams, data: FitData, jumps: NDArray[np.float32]) -> NDArray[np.float32]:
+def _ordinary(params: PanelParams, data: FitData, jumps: NDArray[np.float32]) -> jax.Array:
     """Each member's median [M] over 4,096 train windows, at least .01 of its mean (1 where that is 0)."""
     rows = np.arange(ORDINARY_ROWS) * len(data.windows) // ORDINARY_ROWS
     values = np.asarray(_values(params, data.windows[rows], jumps[rows], data.present[rows]), np.float64)
     mean = values.mean(axis=0)
     floor = np.where(mean > 0, ORDINARY_FLOOR * mean, 1.0)
-    return np.maximum(np.median(values, axis=0), floor).astype(np.float32)
+    return jnp.asarray(np.maximum(np.median(values, axis=0), floor), jnp.float32)
 
 
 @jax.jit

@@ -38,7 +38,7 @@ class PanelParams(NamedTuple):
     """
 
     whitening: Whitening
-    ordinary: jax.Array | NDArray[np.float32]
+    ordinary: jax.Array
     members: dict[str, Any]
 
 

@@ -86,6 +86,23 @@ class Fitted(NamedTuple):
     steps: int
 
 
+class Plan(NamedTuple):
+    """How a stack is trained; `steps` are rounded up to whole epochs."""
+
+    seed: int
+    steps: int
+    rehearse: bool
+    first: int = 0
+    """number of the stack's first panel, which its random keys derive from"""
+    width: int = 1
+    """panels that are compiled for; missing ones are made up and thrown away"""
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps in an epoch."""
+        return max(1, -(-self.steps // EPOCHS))
+
+
 Progress = Callable[[Report], None]
 
 
@@ -94,51 +111,32 @@ class _Run(NamedTuple):
     moments: optax.OptState
 
 
-def train_all(
-    jobs: Sequence[Job], seed: int, steps: int, rehearse: bool, progress: Progress | None = None
-) -> list[Fitted]:
-    """Train one VAE per job, for `steps` rounded up to whole epochs; the same seed gives the same weights."""
-    out: list[Fitted] = []
-    width = 1 if len(jobs) == 1 else STACK
-    for first in range(0, len(jobs), width):
-        out += _train_stack(jobs[first : first + width], first, width, seed, steps, rehearse, progress)
-    return out
-
-
-def _train_stack(
-    jobs: Sequence[Job],
-    first: int,
-    width: int,
-    seed: int,
-    steps: int,
-    rehearse: bool,
-    progress: Progress | None,
-) -> list[Fitted]:
-    per_epoch = max(1, -(-steps // EPOCHS))
-    padded = [*jobs, *[jobs[-1]] * (width - len(jobs))]
+def train(jobs: Sequence[Job], plan: Plan, progress: Progress | None = None) -> list[Fitted]:
+    """Train one VAE per job, at most `plan.width` of them; the same plan and jobs give the same weights."""
+    padded = [*jobs, *[jobs[-1]] * (plan.width - len(jobs))]
     rows = _bucket(max(len(job.windows) for job in padded))
     windows = jnp.asarray(np.stack([_padded(job.windows, rows) for job in padded]))
     whole = [_by_owner(job.owner) for job in padded]
-    stops = [EPOCHS] * width
-    if rehearse:
+    stops = np.full(plan.width, EPOCHS)
+    if plan.rehearse:
         splits = [_split(spans) for spans in whole]
-        shown = [_run_of(t, h, seed, first + i, steps) for i, (t, h) in enumerate(splits)]
-        history = _run(windows, shown, stops, seed, first, per_epoch, "rehearsal", len(jobs), progress)[1]
-        stops = [_stop(reports, windows.shape[-1]) for reports in history]
-        stops += [EPOCHS] * (width - len(stops))
-    shown = [_run_of(spans, None, seed, first + i, steps) for i, spans in enumerate(whole)]
-    weights, _ = _run(windows, shown, stops, seed, first, per_epoch, "final", len(jobs), progress)
+        shown = [_shown(train, held, plan, i) for i, (train, held) in enumerate(splits)]
+        _, history = _run(windows, shown, stops, plan, len(jobs), progress)
+        stops[: len(jobs)] = [_stop(reports, windows.shape[-1]) for reports in history]
+    shown = [_shown(spans, None, plan, i) for i, spans in enumerate(whole)]
+    weights, _ = _run(windows, shown, stops, plan, len(jobs), progress)
     counts = jnp.asarray([len(job.windows) for job in padded], jnp.int32)
     lowest = np.asarray(_lowest(weights, windows, counts))
     host = jax.tree.map(np.asarray, weights)
-    return [
-        Fitted(jax.tree.map(lambda a, i=i: a[i], host), lowest[i], stops[i] * per_epoch)
-        for i in range(len(jobs))
-    ]
+    out = []
+    for i in range(len(jobs)):
+        mine: vae.Weights = {name: a[i] for name, a in host.items()}
+        out.append(Fitted(mine, lowest[i], int(stops[i]) * plan.per_epoch))
+    return out
 
 
 class _Shown(NamedTuple):
-    """Which rows a run sees: draws [EPOCHS * per_epoch, BATCH], watched train rows, held-out rows or None."""
+    """Which rows a run sees: draws [EPOCHS, per_epoch, BATCH], watched train rows, held-out rows or None."""
 
     draws: NDArray[np.int32]
     train: NDArray[np.int32]
@@ -148,37 +146,41 @@ class _Shown(NamedTuple):
 def _run(
     windows: jax.Array,
     shown: Sequence[_Shown],
-    stops: Sequence[int],
-    seed: int,
-    first: int,
-    per_epoch: int,
-    phase: Literal["rehearsal", "final"],
+    stops: NDArray[np.int_],
+    plan: Plan,
     wanted: int,
     progress: Progress | None,
 ) -> tuple[vae.Weights, list[list[Report]]]:
-    keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), first + i) for i in range(len(shown))])
+    """One run of the whole stack, and the reports of its first `wanted` panels."""
+    keys = jnp.stack(
+        [jax.random.fold_in(jax.random.key(plan.seed), plan.first + i) for i in range(len(shown))]
+    )
     run = _begin(keys, windows.shape[-1])
-    draws = np.stack([s.draws for s in shown]).reshape(len(shown), EPOCHS, per_epoch, BATCH)
+    draws = np.stack([s.draws for s in shown])
     train = jnp.asarray(np.stack([s.train for s in shown]))
     watched = [s.held_out for s in shown if s.held_out is not None]
     held = jnp.asarray(np.stack(watched)) if watched else None
     history: list[list[Report]] = [[] for _ in range(wanted)]
-    stop = np.asarray(stops)
     for epoch in range(EPOCHS):
-        going = jnp.asarray(epoch < stop)
-        run = _epoch(run, windows, jnp.asarray(draws[:, epoch]), keys, going, np.int32(epoch * per_epoch))
+        going = jnp.asarray(epoch < stops)
+        start = np.int32(epoch * plan.per_epoch)
+        run = _epoch(run, windows, jnp.asarray(draws[:, epoch]), keys, going, start)
         seen = _figures(run.weights, windows, train, keys)
         unseen = None if held is None else _figures(run.weights, windows, held, keys)
-        for i in range(wanted):
-            if epoch >= stop[i]:
-                continue
+        for i in np.flatnonzero(epoch < stops[:wanted]).tolist():
             report = Report(
-                first + i, phase, epoch + 1, int(stop[i]), (epoch + 1) * per_epoch, _one(seen, i),
-                None if unseen is None else _one(unseen, i), (),
-            )  # fmt: skip
+                panel=plan.first + i,
+                phase="final" if unseen is None else "rehearsal",
+                epoch=epoch + 1,
+                epochs=int(stops[i]),
+                steps=(epoch + 1) * plan.per_epoch,
+                train=_one(seen, i),
+                held_out=None if unseen is None else _one(unseen, i),
+                warnings=(),
+            )
             history[i].append(report)
-            if epoch + 1 == stop[i]:
-                history[i][-1] = report = report._replace(warnings=diagnose(history[i], windows.shape[-1]))
+            if report.epoch == report.epochs:
+                report = report._replace(warnings=diagnose(history[i], windows.shape[-1]))
             if progress is not None:
                 progress(report)
     return run.weights, history
@@ -317,14 +319,13 @@ def _split(spans: _Spans) -> tuple[_Spans, _Spans]:
     return train, held or train
 
 
-def _run_of(spans: _Spans, held: _Spans | None, seed: int, panel: int, steps: int) -> _Shown:
-    random = np.random.default_rng((seed, panel))
-    per_epoch = max(1, -(-steps // EPOCHS))
-    shape = (EPOCHS * per_epoch, BATCH)
+def _shown(spans: _Spans, held: _Spans | None, plan: Plan, panel: int) -> _Shown:
+    random = np.random.default_rng((plan.seed, plan.first + panel))
+    shape = (EPOCHS, plan.per_epoch, BATCH)
     a, b = np.asarray(spans).T
     chosen = random.integers(
         len(spans), size=shape
-    )  # each entity weighs the same, however many records it has
+    )  # entities weigh the same, however many records they have
     draws = a[chosen] + (random.random(shape) * (b - a)[chosen]).astype(np.int64)
     return _Shown(draws.astype(np.int32), _watched(spans), None if held is None else _watched(held))
 

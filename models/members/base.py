@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from ..training import Report
 from ..whitening import Moments, Whitening
 
 
@@ -62,12 +63,16 @@ class Part(NamedTuple):
 
 
 class Guide(NamedTuple):
-    """How a fit is to be done, and whom it tells."""
+    """How a stack of panels is to be fitted, and whom to tell."""
 
     seed: int
     steps: int
     rehearse: bool
-    progress: Callable[[Any], None] | None
+    progress: Callable[[Report], None] | None
+    first: int
+    """number of the stack's first panel among all"""
+    width: int
+    """panels that a compiled fit is made for; a stack may hold fewer"""
 
 
 class Member(NamedTuple):

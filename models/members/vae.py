@@ -26,7 +26,8 @@ class VaeParams(NamedTuple):
 def fit(data: Sequence[FitData], guide: Guide) -> list[VaeParams]:
     """Train one VAE for each panel, in stacks."""
     jobs = [training.Job(_whitened(panel), panel.owner) for panel in data]
-    fitted = training.train_all(jobs, guide.seed, guide.steps, guide.rehearse, guide.progress)
+    plan = training.Plan(guide.seed, guide.steps, guide.rehearse, guide.first, guide.width)
+    fitted = training.train(jobs, plan, guide.progress)
     return [VaeParams(one.weights, jnp.asarray(one.lowest)) for one in fitted]
 
 
