@@ -1,0 +1,172 @@
+"""Wide JSON: one message is one record, `{"ts": 1700000000, "host": "a", "cpu": 0.4, "disk": {"free": 7}}`.
+
+One msgspec type, built once from the schema, reads exactly the configured paths. What it refuses (numbers in
+strings, NaN tokens, wrong types) goes one by one through a tolerant second reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from . import decoding, paths
+from .decoding import Decoded, Reason, Refused, Rejection, Tally
+from .records import LARGEST, Messages, Records
+from .schema import FeatureSchema
+from .slots import SlotTable
+from .timestamps import Unit
+
+MAX_MESSAGE_BYTES = 1_000_000
+
+
+class WideDecoder:
+    """Messages of one stream to `Records`.
+
+    `entity` and `time` are the paths of the entity and the event time (None: the Kafka key, Kafka's
+    timestamp). `feature_paths` gives the path of a feature where it is not the feature's name. Raises
+    SettingsError for paths that cannot be read together.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        *,
+        entity: str | None = None,
+        time: str | None = None,
+        time_unit: Unit = "auto",
+        feature_paths: Mapping[str, str] | None = None,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self.schema = schema
+        self._unit = time_unit
+        self._max_bytes = max_bytes
+        given = feature_paths or {}
+        self._features = [(name, paths.split(given.get(name, name))) for name in schema.names]
+        leaves = [
+            paths.Leaf(f"feature {name}", keys, float | None, float("nan")) for name, keys in self._features
+        ]
+        self._identity = []
+        for name, path, type_ in (
+            ("entity", entity, str | int | None),
+            ("time", time, int | float | str | None),
+        ):
+            if path is not None:
+                self._identity.append((name, paths.split(path)))
+                leaves.append(paths.Leaf(name, self._identity[-1][1], type_, None))
+        shape = paths.shape(leaves)
+        self._type = shape.type
+        self._decode = msgspec.json.Decoder(shape.type).decode
+        self._get = shape.getter(*(f"feature {name}" for name in schema.names))
+        self._get_entity = shape.getter("entity") if entity is not None else None
+        self._get_time = shape.getter("time") if time is not None else None
+
+    def decode(self, messages: Messages, table: SlotTable) -> Decoded:
+        """Read a batch; entities that are new get slots in `table`."""
+        rejected: list[Rejection] = []
+        infinite, index, structs = self._read(messages.value, rejected)
+        nothing: list[Any] = [None] * len(structs)
+        values = self._columns(structs)
+        size = np.abs(values)
+        infinite += int(np.count_nonzero(size > LARGEST))
+        values[size > LARGEST] = np.nan
+        written = list(map(self._get_time, structs)) if self._get_time else nothing
+        time_us, good = decoding.times(written, self._unit, messages, index, rejected)
+        for row in np.flatnonzero(good & np.isnan(values).all(axis=1)).tolist():
+            try:
+                self._check_features(messages.value[index[row]] or b"")
+            except Refused as refused:
+                rejected.append(refused.of(index[row]))
+                good[row] = False
+        names = list(map(self._get_entity, structs)) if self._get_entity else nothing
+        slots = decoding.entities(names, messages, index, good, table, rejected)
+        rows = np.asarray(index, np.int64)
+        if not good.all():
+            rows, slots, time_us, values = rows[good], slots[good], time_us[good], values[good]
+        rejected.sort()
+        records = Records(slots, messages.part[rows], messages.offset[rows], time_us, values)
+        return Decoded(records, rows, rejected, Tally(infinite=infinite))
+
+    def _read(
+        self, values: Sequence[bytes | None], rejected: list[Rejection]
+    ) -> tuple[int, list[int], list[Any]]:
+        decode, limit = self._decode, self._max_bytes
+        index: list[int] = []
+        structs: list[Any] = []
+        infinite = 0
+        for number, value in enumerate(values):
+            try:
+                if not value:
+                    raise Refused(Reason.EMPTY, "the message has no value")
+                if len(value) > limit:
+                    raise Refused(
+                        Reason.OVERSIZED, f"the message has {len(value)} bytes, {limit} are allowed"
+                    )
+                try:
+                    struct = decode(value)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    struct, more = self._tolerant(value)
+                    infinite += more
+            except Refused as refused:
+                rejected.append(refused.of(number))
+                continue
+            structs.append(struct)
+            index.append(number)
+        return infinite, index, structs
+
+    def _columns(self, structs: list[Any]) -> NDArray[np.float64]:
+        features = len(self.schema)
+        rows = map(self._get, structs)
+        flat = chain.from_iterable(rows) if features > 1 else rows
+        return np.fromiter(flat, np.float64, len(structs) * features).reshape(-1, features)
+
+    def _tolerant(self, value: bytes) -> tuple[Any, int]:
+        """The same struct from what the typed reading refused, and its infinite values. Raises Refused."""
+        content = decoding.read_object(value)
+        clean: dict[str, Any] = {}
+        infinite = 0
+        for name, keys in self._identity:
+            found = self._find(name, content, keys)
+            if name == "entity" and (isinstance(found, bool) or not isinstance(found, str | int | None)):
+                raise Refused(Reason.BAD_ENTITY, f"the entity is {decoding.kind(found)}, not a string")
+            if name == "time" and (
+                isinstance(found, bool) or not isinstance(found, str | int | float | None)
+            ):
+                raise Refused(Reason.BAD_TIME, f"the time is {decoding.kind(found)}")
+            _set(clean, keys, found)
+        for name, keys in self._features:
+            try:
+                measured = decoding.number(self._find(name, content, keys))
+            except ValueError as error:
+                raise Refused(Reason.WRONG_TYPE, f"feature '{name}' is {error}, not a number") from None
+            if abs(measured) == float("inf"):
+                infinite += 1
+                measured = float("nan")
+            _set(clean, keys, measured)
+        try:
+            return msgspec.convert(clean, self._type), infinite
+        except msgspec.ValidationError as error:
+            raise Refused(Reason.WRONG_TYPE, str(error)) from None
+
+    @staticmethod
+    def _find(name: str, content: dict[str, Any], keys: tuple[str, ...]) -> Any:
+        try:
+            return paths.lookup(content, keys)[1]
+        except paths.NotAnObject as error:
+            detail = f"the path of '{name}' meets something other than an object before '{error}'"
+            raise Refused(Reason.WRONG_TYPE, detail) from None
+
+    def _check_features(self, value: bytes) -> None:
+        content = decoding.read_object(value)
+        if not any(paths.lookup(content, keys)[0] for _, keys in self._features):
+            raise Refused(Reason.NO_FEATURES, "none of the stream's features is in the message")
+
+
+def _set(content: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
+    for key in keys[:-1]:
+        content = content.setdefault(key, {})
+    content[keys[-1]] = value

@@ -1,0 +1,247 @@
+"""What every decoder shares: the reasons for dead letters, tolerant reading of JSON, times and entities.
+
+A decoder turns `Messages` into columns. What it cannot use it names, with a `Reason` whose text is stable:
+it is a metric label and a dead-letter header. Extra keys are ignored, of repeated keys the last counts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from . import timestamps
+from .records import Messages, Points, Records
+from .slots import NO_SLOT, SlotTable
+
+MAX_ENTITY_BYTES = 512
+MAX_DETAIL = 200
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_ABSENT = frozenset({"", "nan", "+nan", "-nan", "null", "none"})
+_INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
+
+
+class Reason(StrEnum):
+    """Why a message cannot be used."""
+
+    EMPTY = "empty"
+    OVERSIZED = "oversized"
+    BAD_UTF8 = "bad_utf8"
+    NOT_JSON = "not_json"
+    TOO_DEEP = "too_deep"
+    NOT_OBJECT = "not_object"
+    MISSING_ENTITY = "missing_entity"
+    BAD_ENTITY = "bad_entity"
+    ENTITY_LIMIT = "entity_limit"
+    BAD_TIME = "bad_time"
+    TIME_OUT_OF_RANGE = "time_out_of_range"
+    WRONG_TYPE = "wrong_type"
+    NO_FEATURES = "no_features"
+
+
+class Rejection(NamedTuple):
+    """A message that cannot be used: its place in the batch, why, and a sentence for people."""
+
+    message: int
+    reason: Reason
+    detail: str
+
+
+class Refused(Exception):  # noqa: N818
+    """Carries a reason out of the reading of one message."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+    def of(self, message: int) -> Rejection:
+        """The rejection of a message."""
+        return Rejection(message, self.reason, str(self)[:MAX_DETAIL])
+
+
+class Tally(NamedTuple):
+    """What was met in messages that were used."""
+
+    infinite: int = 0
+    """Values that were infinite or too large, and now count as missing."""
+    unknown: int = 0
+    """Measurements whose name is no feature (long format); their messages are dropped."""
+
+
+class Decoded(NamedTuple):
+    """A batch of wide messages: the usable ones as records, the others with their reasons."""
+
+    records: Records
+    message: NDArray[np.int64]
+    """[B] the message each record came from, ascending."""
+    rejected: list[Rejection]
+    tally: Tally
+
+
+class DecodedPoints(NamedTuple):
+    """A batch of long messages: single measurements, to be aligned into records."""
+
+    points: Points
+    message: NDArray[np.int64]
+    rejected: list[Rejection]
+    tally: Tally
+
+
+def read_object(value: bytes) -> dict[str, Any]:
+    """The JSON object in `value`, read as tolerantly as is safe: NaN and Infinity tokens are let through.
+
+    Raises Refused.
+    """
+    try:
+        content = _read(value)
+    except RecursionError:
+        raise Refused(Reason.TOO_DEEP, "the JSON is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise Refused(Reason.NOT_OBJECT, f"the JSON is {kind(content)}, not an object")
+    return content
+
+
+def _read(value: bytes) -> Any:
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(Reason.BAD_UTF8, f"byte {error.start} is not UTF-8") from None
+    try:
+        return json.loads(text)  # msgspec refuses NaN, Infinity and 1e999, which many producers write
+    except ValueError as error:
+        raise Refused(Reason.NOT_JSON, f"not JSON: {error}") from None
+
+
+def kind(value: object) -> str:
+    """What a JSON value is, for messages."""
+    names = {bool: "a boolean", str: "a string", dict: "an object", list: "an array", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def number(value: object) -> float:
+    """A measurement: a number, or a string that holds one; null and NaN are NaN, infinities stay.
+
+    Raises ValueError for anything else.
+    """
+    if value is None:
+        return float("nan")
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if text in _ABSENT:
+            return float("nan")
+        if text in _INFINITE:
+            return float("inf")
+        if len(text) > 400 or not _DECIMAL.fullmatch(text):
+            raise ValueError("a string that holds no number")
+        return float(text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(kind(value))
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def times(
+    written: Sequence[object],
+    unit: timestamps.Unit,
+    messages: Messages,
+    index: Sequence[int],
+    rejected: list[Rejection],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Event times of the messages `index`: what was written in them, else Kafka's timestamp.
+
+    Returns the times [n] and which are good; the others are added to `rejected`.
+    """
+    time_us, status = timestamps.parse(written, unit)
+    absent = np.flatnonzero(status == timestamps.Status.ABSENT)
+    if len(absent):
+        broker_ms = messages.timestamp_ms[np.asarray(index, np.int64)[absent]]
+        time_us[absent], status[absent] = timestamps.from_integers(broker_ms, "ms")
+        status[absent[broker_ms <= 0]] = timestamps.Status.ABSENT
+    good = status == timestamps.Status.OK
+    bad = np.flatnonzero(~good).tolist()
+    rejected.extend(_bad_time(index[row], int(status[row]), written[row]) for row in bad)
+    return time_us, good
+
+
+def _bad_time(index: int, status: int, written: object) -> Rejection:
+    text = str(written)[:60]
+    if status == timestamps.Status.ABSENT:
+        return Rejection(index, Reason.BAD_TIME, "neither the message nor Kafka gives a time")
+    if status == timestamps.Status.OUT_OF_RANGE:
+        shown = "Kafka's timestamp" if written is None else f"the time {text!r}"
+        return Rejection(index, Reason.TIME_OUT_OF_RANGE, f"{shown} lies outside the years 2000 to 2100")
+    return Rejection(index, Reason.BAD_TIME, f"{text!r} is neither an epoch number nor an RFC 3339 time")
+
+
+def entities(
+    written: Sequence[str | int | None],
+    messages: Messages,
+    index: Sequence[int],
+    good: NDArray[np.bool_],
+    table: SlotTable,
+    rejected: list[Rejection],
+) -> NDArray[np.int32]:
+    """Slots of the entities of the messages `index`: as written in them, else the Kafka key.
+
+    Only rows marked `good` get a slot; those that turn out to be unusable are added to `rejected` and
+    unmarked.
+    """
+    found: list[int] = []
+    usable = good.tolist()
+    parts = messages.part[np.asarray(index, np.int64)].tolist()
+    part, lookup = -1, table.lookup(-1)
+    for row, name in enumerate(written):
+        slot = NO_SLOT
+        if usable[row]:
+            if parts[row] != part:
+                part = parts[row]
+                lookup = table.lookup(part)
+            try:
+                text = name if isinstance(name, str) else _other_name(name, messages.key[index[row]])
+                slot = lookup.get(text, NO_SLOT)
+                if slot == NO_SLOT:
+                    slot = _meet(text, part, table)
+            except Refused as refused:
+                rejected.append(refused.of(index[row]))
+                good[row] = False
+        found.append(slot)
+    return np.array(found, np.int32)
+
+
+def _other_name(written: int | None, key: bytes | None) -> str:
+    if written is not None:
+        return str(written)
+    try:
+        return key.decode("utf-8") if key else ""
+    except UnicodeDecodeError:
+        raise Refused(Reason.BAD_ENTITY, "the message names no entity and its key is not UTF-8") from None
+
+
+def _meet(name: str, part: int, table: SlotTable) -> int:
+    """The slot of an entity that is new. Raises Refused."""
+    if not name.strip():
+        raise Refused(Reason.MISSING_ENTITY, "neither the message nor its key names an entity")
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise Refused(Reason.BAD_ENTITY, "the entity's name is not valid Unicode") from None
+    if size > MAX_ENTITY_BYTES:
+        raise Refused(
+            Reason.BAD_ENTITY, f"the entity's name has {size} bytes, {MAX_ENTITY_BYTES} are allowed"
+        )
+    slot = table.intern(part, name)
+    if slot == NO_SLOT:
+        raise Refused(Reason.ENTITY_LIMIT, f"the partition already holds {table.limit} entities")
+    return slot
