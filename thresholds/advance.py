@@ -8,144 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import Calibration, open_epoch, plain
-from .constants import (
-    LEARN_RECORDS,
-    NEVER,
-    NO_TIME,
-    PRIOR_WEIGHT,
-    REFRESH,
-    SLOW_SHARE,
-    WAIT,
-    Kind,
-    Learning,
-    Reason,
+from .constants import LEARN_RECORDS, NO_TIME, PRIOR_WEIGHT, REFRESH, SLOW_SHARE, WAIT, Kind, Learning, Reason
+from .events import (
+    DIGEST_OPENED,
+    DIGEST_UPDATED,
+    LEVEL_CHANGE,
+    RESOLVED,
+    ROOM,
+    end_digest,
+    finish,
+    leave,
+    write,
 )
-from .histogram import bin_of, fold, freeze, p_value
+from .histogram import basis_of, bin_of, fold, freeze, p_value
 from .jit import kernel
 from .level import set_level, shadow_row, take_back
-from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, WARNING, close, day_of, step
+from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, step
 from .medians import observe, take_over
 from .smoothing import score_row
 from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Settings, checked
 
-OPENED, RESOLVED, LEVEL_CHANGE = int(Kind.OPENED), int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE)
-DIGEST_OPENED, DIGEST_UPDATED = int(Kind.DIGEST_OPENED), int(Kind.DIGEST_UPDATED)
-DIGEST_RESOLVED = int(Kind.DIGEST_RESOLVED)
-NO_REASON, RECOVERED, GONE = int(Reason.NONE), int(Reason.RECOVERED), int(Reason.GONE)
+OPENED = int(Kind.OPENED)
+NO_REASON, RECOVERED = int(Reason.NONE), int(Reason.RECOVERED)
 LEVEL_CHANGED = int(Reason.LEVEL_CHANGE)
 MEDIANS, OWN = int(Learning.MEDIANS), int(Learning.OWN)
-ROOM = 8
-"""Free places that one row may need in the table of events."""
-
-
-@kernel
-def _event(
-    events: NDArray[np.void],
-    at: int,
-    core: Any,
-    row: int,
-    slot: int,
-    part: int,
-    kind: int,
-    reason: int,
-    time_us: int,
-    offset: int,
-    score: float,
-    p: float,
-) -> int:
-    """Write one event and return the next free place."""
-    event = events[at]
-    event.row = row
-    event.slot = slot
-    event.part = part
-    event.kind = kind
-    event.reason = reason
-    event.pad = 0
-    event.held = core.held_count
-    event.epoch = core.epoch
-    digest = kind in (DIGEST_OPENED, DIGEST_UPDATED, DIGEST_RESOLVED)
-    event.severity = (
-        WARNING if digest else core.severity
-    )  # a digest's label, fixed however strong what it holds
-    event.alert = core.digest_onset if digest else core.onset
-    event.onset = core.onset
-    event.onset_offset = core.onset_offset
-    event.time_us = time_us
-    event.offset = offset
-    event.score = score
-    event.p = p
-    event.threshold = core.level + SLOW_SHARE * core.S
-    event.peak = core.peak
-    event.rebased = core.S if kind == LEVEL_CHANGE else np.nan
-    return at + 1
-
-
-@kernel
-def _end_digest(
-    events: NDArray[np.void],
-    at: int,
-    core: Any,
-    row: int,
-    slot: int,
-    part: int,
-    reason: int,
-    time_us: int,
-    offset: int,
-) -> int:
-    """Resolve the open digest and return the next free place."""
-    at = _event(events, at, core, row, slot, part, DIGEST_RESOLVED, reason, time_us, offset, np.nan, np.nan)
-    core.held_count = 0
-    return at
-
-
-@kernel
-def _leave(
-    state: DecisionState,
-    parts: PartState,
-    owner: NDArray[np.int32],
-    part: int,
-    mark: int,
-    gone_after: int,
-    row: int,
-    offset: int,
-    events: NDArray[np.void],
-    at: int,
-) -> int:
-    """Resolve what the partition's entities unseen for `gone_after` left open; returns the next free place.
-
-    `next_gone` moves beyond `mark` when all are done; where `events` is full it stays, to be called again.
-    """
-    soonest = NEVER
-    for slot in range(len(owner)):
-        if owner[slot] != part:
-            continue
-        core = state.core[slot]
-        if core.phase != FIRING and core.held_count == 0:
-            continue
-        due = core.seen_us + gone_after
-        if mark < due:
-            soonest = min(soonest, due)
-            continue
-        if at + ROOM > len(events):
-            return at
-        if core.phase == FIRING:
-            if not core.held:
-                at = _event(events, at, core, row, slot, part, RESOLVED, GONE, mark, offset, np.nan, np.nan)
-            _finish(state, slot)
-        if core.held_count > 0:
-            at = _end_digest(events, at, core, row, slot, part, GONE, mark, offset)
-    parts.next_gone[part] = soonest
-    return at
-
-
-@kernel
-def _finish(state: DecisionState, slot: int) -> None:
-    """Close the slot's incident; shadows that rested during a strong one begin anew."""
-    core = state.core[slot]
-    if core.strong:
-        state.shadow[slot, :] = 0
-        core.active = 0
-    close(core)
 
 
 @kernel
@@ -203,7 +89,7 @@ def _advance(
 
         mark = max(parts.watermark[part], now)
         if mark >= parts.next_gone[part]:
-            at = _leave(state, parts, owner, part, mark, settings.gone_after_us, row, offset, events, at)
+            at = leave(state, parts, owner, part, mark, settings.gone_after_us, row, offset, events, at)
             if mark >= parts.next_gone[part] or at + ROOM > len(events):
                 return row, at, closed
         parts.watermark[part] = mark
@@ -226,10 +112,11 @@ def _advance(
         out.anomalous[row] = x > core.level
         out.epoch[row] = core.epoch
         out.caution[row] = core.caution
+        out.basis[row] = basis_of(core, x)
 
         today = day_of(now)
         if core.held_count > 0 and today > core.digest_day and not core.held:
-            at = _end_digest(events, at, core, row, slot, part, RECOVERED, now, offset)
+            at = end_digest(events, at, core, row, slot, part, RECOVERED, now, offset)
         if today > core.day:
             core.day = today
             core.day_count = 0
@@ -263,19 +150,19 @@ def _advance(
                     core.digest_onset = core.onset
                     core.digest_day = today
                 core.held_count += 1
-            at = _event(events, at, core, row, slot, part, kind, NO_REASON, now, offset, score, p)
+            at = write(events, at, core, row, slot, part, kind, NO_REASON, now, offset, score, p)
         if held:
             alert = core.digest_onset
         if happened > DID_OPEN:
             reason = RECOVERED
             if happened == DID_CHANGE_LEVEL:
                 reason = LEVEL_CHANGED
-                at = _event(events, at, core, row, slot, part, LEVEL_CHANGE, reason, now, offset, score, p)
+                at = write(events, at, core, row, slot, part, LEVEL_CHANGE, reason, now, offset, score, p)
             if not held:
-                at = _event(events, at, core, row, slot, part, RESOLVED, reason, now, offset, score, p)
-            _finish(state, slot)
+                at = write(events, at, core, row, slot, part, RESOLVED, reason, now, offset, score, p)
+            finish(state, slot)
             if core.held_count > 0 and today > core.digest_day:
-                at = _end_digest(events, at, core, row, slot, part, RECOVERED, now, offset)
+                at = end_digest(events, at, core, row, slot, part, RECOVERED, now, offset)
         out.onset[row] = alert if firing else NO_TIME
         out.held[row] = firing and held
         clean = before == NORMAL and core.phase == NORMAL
@@ -360,6 +247,7 @@ def advance(
         clean=np.empty(n, np.bool_),
         epoch=np.empty(n, np.int32),
         caution=np.empty(n, np.uint8),
+        basis=np.empty(n, np.uint8),
     )
     found, means = [], []
     done, room = 0, max(room, 2 * ROOM)

@@ -5,6 +5,7 @@ A model version holds one row per training entity and one pooled row, the prior,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from .constants import DAY_US, LEVEL_STEP, PRIOR_WEIGHT, Caution, Learning
 from .histogram import freeze
 from .jit import kernel
 from .level import lowest_level, set_level
-from .state import DecisionState, pace
+from .state import DecisionState, init, pace
 
 
 class Calibration(NamedTuple):
@@ -63,6 +64,7 @@ def open_epoch(
     core.waiting = 0
     core.accepted = 0
     core.epoch = epoch
+    core.borrowed = weight > 0.0
     core.anchor = calibration.level[row]
     freeze(core, counts, state.above[slot])
     set_level(core, openings)
@@ -136,9 +138,34 @@ def install(
     _open_epochs(state, slots, calibration, rows, epochs, float(weight))
 
 
-def set_share(state: DecisionState, slots: NDArray[np.int32], share: NDArray[np.float64] | float) -> None:
-    """Give slots another budget; it acts from their next refresh on."""
-    state.core["share"][slots] = share
+def reopen(
+    state: DecisionState,
+    slots: NDArray[np.int32],
+    calibration: Calibration,
+    rows: NDArray[np.int64],
+    *,
+    share: NDArray[np.float64] | float | None = None,
+    weight: float = 0.0,
+) -> None:
+    """Open the slots' next epoch from other rows, in place: a recalibration of the same model.
+
+    Medians, floors, S and its half-life, smoothing, open incidents and what the entities are learning stay.
+
+    Args:
+        state: the state to change.
+        slots: [k] slots.
+        calibration: where from.
+        rows: [k] row of each slot.
+        share: another budget, openings a day; None keeps it.
+        weight: scale the history to that many records, 0 = as it is.
+    """
+    slots = np.require(slots, np.int32, ["C", "W"])
+    if share is not None:
+        state.core["share"][slots] = share
+    epochs = np.require(state.core["epoch"][slots] + 1, np.int32, ["C", "W"])
+    _open_epochs(
+        state, slots, plain(calibration), np.require(rows, np.int64, ["C", "W"]), epochs, float(weight)
+    )
 
 
 def begin_medians(state: DecisionState, slots: NDArray[np.int32], prior: Calibration) -> None:
@@ -150,37 +177,19 @@ def begin_medians(state: DecisionState, slots: NDArray[np.int32], prior: Calibra
     state.core["learning"][slots] = Learning.MEDIANS
     state.core["learned"][slots] = 0
     state.learn[slots] = 0
-    epochs = np.require(state.core["epoch"][slots] + 1, np.int32, ["C", "W"])
-    _open_epochs(state, slots, plain(prior), np.zeros(len(slots), np.int64), epochs, PRIOR_WEIGHT)
+    reopen(state, slots, prior, np.zeros(len(slots), np.int64), weight=PRIOR_WEIGHT)
 
 
-def reopen(
-    state: DecisionState,
-    slots: NDArray[np.int32],
-    calibration: Calibration,
-    rows: NDArray[np.int64],
-    *,
-    share: float,
-    weight: float = 0.0,
-) -> None:
-    """Recalibrate slots, in place: a new epoch from the given rows under a new budget.
-
-    Smoothing, S, medians, floors, what the entity is learning about itself and an open incident stay.
-    """
-    slots = np.require(slots, np.int32, ["C", "W"])
-    state.core["share"][slots] = share
-    epochs = np.require(state.core["epoch"][slots] + 1, np.int32, ["C", "W"])
-    rows = np.require(rows, np.int64, ["C", "W"])
-    _open_epochs(state, slots, plain(calibration), rows, epochs, float(weight))
+def take(calibration: Calibration, rows: Sequence[int] | NDArray[np.int64]) -> Calibration:
+    """Some rows of a calibration."""
+    at = np.asarray(rows, np.int64)
+    kept: dict[str, Any] = {name: array[at] for name, array in calibration._asdict().items()}
+    return Calibration(**kept)
 
 
-def add(one: Calibration, other: Calibration) -> Calibration:
-    """Merge two histories of the same entities; level, medians, floors and half-life stay those of `one`."""
-    return one._replace(
-        counts=one.counts + other.counts,
-        openings=one.openings + other.openings,
-        span_us=one.span_us + other.span_us,
-    )
+def stack(calibrations: Sequence[Calibration]) -> Calibration:
+    """Rows of several calibrations below each other."""
+    return Calibration(*(np.concatenate(arrays) for arrays in zip(*calibrations, strict=True)))
 
 
 def pool(
@@ -209,7 +218,10 @@ def pool(
     )
 
 
-def cautions(calibration: Calibration, share: float) -> NDArray[np.uint8]:
-    """[n] why each level is conservative (`Caution`)."""
-    short = share * calibration.span_us / DAY_US < 1.0
-    return np.where(short, np.uint8(Caution.SHORT_HISTORY), np.uint8(Caution.NONE))
+def level_by_rule(calibration: Calibration, row: int, share: float) -> tuple[float, Caution]:
+    """The level that one row's openings, span and tail give at another budget, and its caution."""
+    state = init(1, calibration.median.shape[1])
+    one = np.zeros(1, np.int32)
+    install(state, one, calibration, np.array([row]), epoch=0, share=share)
+    set_level(state.core[0], state.openings[0])
+    return float(state.core["level"][0]), Caution(int(state.core["caution"][0]))

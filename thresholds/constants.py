@@ -95,6 +95,17 @@ class Severity(IntEnum):
     CRITICAL = 2
 
 
+class Basis(IntEnum):
+    """What a p-value stands on."""
+
+    EMPIRICAL = 0
+    """Counted records of the entity."""
+    EXTRAPOLATED = 1
+    """The tail fitted to them: x is beyond all that was counted."""
+    PRIOR = 2
+    """Mostly the pooled prior: the entity has fewer than PRIOR_WEIGHT records of its own in this epoch."""
+
+
 class Caution(IntEnum):
     """Why a level is higher than the entity's own openings ask for."""
 

@@ -13,9 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import BIN_WIDTH, BINS, BLOCK, BLOCKS, HIGHEST, LEAST_P, LEVELS, LOWEST, MOST_RECORDS
+from .constants import (
+    BIN_WIDTH,
+    BINS,
+    BLOCK,
+    BLOCKS,
+    HIGHEST,
+    LEAST_P,
+    LEVELS,
+    LOWEST,
+    MOST_RECORDS,
+    PRIOR_WEIGHT,
+    Basis,
+)
 from .jit import kernel
 from .tail import fit, survival
+
+EMPIRICAL, EXTRAPOLATED, PRIOR = int(Basis.EMPIRICAL), int(Basis.EXTRAPOLATED), int(Basis.PRIOR)
 
 
 @kernel
@@ -70,6 +84,14 @@ def fold(
         for j in range(LEVELS):
             openings[j] *= np.float32(0.5)
         core.span_us //= 2
+
+
+@kernel
+def basis_of(core: Any, x: float) -> int:
+    """What the p-value of x stands on (`Basis`)."""
+    if core.borrowed and core.accepted < PRIOR_WEIGHT:
+        return PRIOR
+    return EXTRAPOLATED if x >= core.tail_top else EMPIRICAL
 
 
 @kernel

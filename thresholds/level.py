@@ -2,9 +2,9 @@
 
 Every entity keeps, for LEVELS evenly spaced levels, what the incident machine would be doing at that level
 and how often it has opened in this epoch. The level is the lowest of them that, like all above it, opened
-no more often than the budget allows in the time counted; beyond the highest the tail tells. An incident that has been
-beyond level + fast_margin is not taken for a false alarm: its openings are taken back, and the shadows rest
-until it ends.
+no more often than the budget allows in the time counted; beyond the highest the tail tells. An incident that
+has been beyond level + fast_margin is not taken for a false alarm: its openings are taken back, and the
+shadows rest until it ends.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ CORE = np.dtype(
         ("waiting", np.uint8),  # records in `wait`
         ("first", np.uint8),  # place of the oldest of them
         ("active", np.uint8),  # shadow machines above this index are all at rest
-        ("pad", np.uint8),
+        ("borrowed", np.uint8),  # the epoch began from the pooled prior
     ]
 )
 
@@ -163,6 +163,9 @@ class Decided(NamedTuple):
     """Neither pending nor firing, before or after the row: it may be learned from."""
     epoch: NDArray[np.int32]
     caution: NDArray[np.uint8]
+    """Why the level is conservative (`Caution`)."""
+    basis: NDArray[np.uint8]
+    """What the p-value stands on (`Basis`)."""
 
 
 EVENT = np.dtype(

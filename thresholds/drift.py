@@ -1,0 +1,101 @@
+"""Drift of a partition's score, input level and missing rate: river's ADWIN over standardised block means.
+
+Records within an entity depend on each other, and a detector fed with them alarms without drift; means of
+blocks hardly do. A decision is that of a *fresh* ADWIN run over the block means since the last decision, at
+most HELD: that array is all its state, so it can be resumed and replayed, which a detector kept alive cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIGNALS: Final = ("score", "level", "missing")
+HELD: Final = 256
+DELTA: Final = 0.01
+LEAST_SD: Final = (0.01, 0.01, 0.001)
+"""A reference that hardly varied is taken to vary this much."""
+
+
+class Flag(NamedTuple):
+    """One decision: the signal has changed."""
+
+    row: int
+    """The row that closed the block."""
+    part: int
+    signal: str
+    blocks: int
+    """Block means that the decision looked at."""
+    before: float
+    """Their mean, in the signal's units."""
+    after: float
+    """The mean since the change, as ADWIN puts it."""
+
+
+class DriftState(NamedTuple):
+    """Per partition (axis 0)."""
+
+    means: NDArray[np.float64]
+    """[P, 3, HELD] standardised block means since the last decision, oldest first."""
+    held: NDArray[np.int32]
+    """[P, 3] how many."""
+    latest: NDArray[np.float64]
+    """[P, 3] ADWIN's estimate of the current mean after the last block, standardised; for export."""
+    decisions: NDArray[np.int64]
+    """[P, 3] decisions so far; for export."""
+
+
+def init(capacity: int) -> DriftState:
+    """`capacity` partitions without a block."""
+    shape = (capacity, len(SIGNALS))
+    return DriftState(
+        np.zeros((*shape, HELD)), np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, np.int64)
+    )
+
+
+def decide(means: NDArray[np.float64]) -> tuple[int, float]:
+    """Run a fresh ADWIN over means in order: (index of the first that flags, or -1; its last estimate)."""
+    from river.drift import ADWIN
+
+    detector = ADWIN(delta=DELTA, clock=1)
+    flagged = -1
+    for at, mean in enumerate(means.tolist()):
+        detector.update(mean)
+        if flagged < 0 and detector.drift_detected:
+            flagged = at
+    return flagged, float(detector.estimation)
+
+
+def take(state: DriftState, block: np.void, reference: Mapping[str, NDArray[np.float64]]) -> list[Flag]:
+    """Take one closed block (BLOCK_MEANS), in place; returns the decisions it brings.
+
+    `reference` holds for each signal [2] the mean and the standard deviation of block means in training.
+    """
+    found = []
+    part = int(block["part"])
+    for at, signal in enumerate(SIGNALS):
+        usual, sd = float(reference[signal][0]), max(float(reference[signal][1]), LEAST_SD[at])
+        value = (float(block[signal]) - usual) / sd
+        if not np.isfinite(value):
+            continue
+        means, held = state.means[part, at], int(state.held[part, at])
+        if held == HELD:
+            means[:-1] = means[1:]
+            held -= 1
+        means[held] = value
+        held += 1
+        flagged, latest = decide(means[:held])
+        state.latest[part, at] = latest
+        if flagged >= 0:
+            before = float(means[:held].mean())
+            found.append(
+                Flag(int(block["row"]), part, signal, held, usual + sd * before, usual + sd * latest)
+            )
+            state.decisions[part, at] += 1
+            means[:] = 0.0
+            held = 0
+        state.held[part, at] = held
+    return found

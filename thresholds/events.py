@@ -1,0 +1,161 @@
+"""What the incident machine says: opened, resolved, held in a digest, level changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .constants import NEVER, SLOW_SHARE, Kind, Reason
+from .jit import kernel
+from .machine import FIRING, WARNING, close
+from .state import EVENT, DecisionState, PartState
+
+RESOLVED, LEVEL_CHANGE = int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE)
+DIGEST_OPENED, DIGEST_UPDATED = int(Kind.DIGEST_OPENED), int(Kind.DIGEST_UPDATED)
+DIGEST_RESOLVED = int(Kind.DIGEST_RESOLVED)
+GONE = int(Reason.GONE)
+ROOM = 8
+"""Free places that one row may need in the table of events."""
+
+
+@kernel
+def write(
+    events: NDArray[np.void],
+    at: int,
+    core: Any,
+    row: int,
+    slot: int,
+    part: int,
+    kind: int,
+    reason: int,
+    time_us: int,
+    offset: int,
+    score: float,
+    p: float,
+) -> int:
+    """Write one event of the slot whose core this is; returns the next free place."""
+    event = events[at]
+    event.row = row
+    event.slot = slot
+    event.part = part
+    event.kind = kind
+    event.reason = reason
+    digest = kind in (DIGEST_OPENED, DIGEST_UPDATED, DIGEST_RESOLVED)
+    # severity is a label: a digest's is the same however strong what it holds
+    event.severity = WARNING if digest else core.severity
+    event.pad = 0
+    event.held = core.held_count
+    event.epoch = core.epoch
+    event.alert = core.digest_onset if digest else core.onset
+    event.onset = core.onset
+    event.onset_offset = core.onset_offset
+    event.time_us = time_us
+    event.offset = offset
+    event.score = score
+    event.p = p
+    event.threshold = core.level + SLOW_SHARE * core.S
+    event.peak = core.peak
+    event.rebased = core.S if kind == LEVEL_CHANGE else np.nan
+    return at + 1
+
+
+@kernel
+def end_digest(
+    events: NDArray[np.void],
+    at: int,
+    core: Any,
+    row: int,
+    slot: int,
+    part: int,
+    reason: int,
+    time_us: int,
+    offset: int,
+) -> int:
+    """Resolve the open digest; returns the next free place."""
+    at = write(events, at, core, row, slot, part, DIGEST_RESOLVED, reason, time_us, offset, np.nan, np.nan)
+    core.held_count = 0
+    return at
+
+
+@kernel
+def finish(state: DecisionState, slot: int) -> None:
+    """Close the slot's incident; shadows that rested during a strong one begin anew."""
+    core = state.core[slot]
+    if core.strong:
+        state.shadow[slot, :] = 0
+        core.active = 0
+    close(core)
+
+
+@kernel
+def end_all(
+    state: DecisionState,
+    events: NDArray[np.void],
+    at: int,
+    row: int,
+    slot: int,
+    part: int,
+    reason: int,
+    time_us: int,
+    offset: int,
+) -> int:
+    """Resolve the slot's incident and its digest, whichever are open; returns the next free place."""
+    core = state.core[slot]
+    if core.phase == FIRING:
+        if not core.held:
+            at = write(events, at, core, row, slot, part, RESOLVED, reason, time_us, offset, np.nan, np.nan)
+        finish(state, slot)
+    if core.held_count > 0:
+        at = end_digest(events, at, core, row, slot, part, reason, time_us, offset)
+    return at
+
+
+@kernel
+def leave(
+    state: DecisionState,
+    parts: PartState,
+    owner: NDArray[np.int32],
+    part: int,
+    mark: int,
+    gone_after: int,
+    row: int,
+    offset: int,
+    events: NDArray[np.void],
+    at: int,
+) -> int:
+    """Resolve what the partition's entities unseen for `gone_after` left open; returns the next free place.
+
+    `next_gone` moves beyond `mark` when all are done; where `events` is full it stays, to be called again.
+    """
+    soonest = NEVER
+    for slot in range(len(owner)):
+        core = state.core[slot]
+        if owner[slot] != part or (core.phase != FIRING and core.held_count == 0):
+            continue
+        due = core.seen_us + gone_after
+        if mark < due:
+            soonest = min(soonest, due)
+            continue
+        if at + ROOM > len(events):
+            return at
+        at = end_all(state, events, at, row, slot, part, GONE, mark, offset)
+    parts.next_gone[part] = soonest
+    return at
+
+
+def resolve(
+    state: DecisionState,
+    slot: int,
+    part: int,
+    time_us: int,
+    offset: int,
+    reason: int = Reason.OPERATOR,
+) -> NDArray[np.void]:
+    """End the slot's open incident and digest by a written change, in place; returns the events, with row -1.
+
+    The entity stays anomalous if it is: the next incident opens by the same rules. Nothing open, no event.
+    """
+    events = np.zeros(2, EVENT)
+    return events[: end_all(state, events, 0, -1, slot, part, int(reason), time_us, offset)]

@@ -1,0 +1,170 @@
+"""The opening level of one entity, found by running the whole incident machine over its history.
+
+Used in training on cross-fitted scores and in recalibration on recent ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .calibration import Calibration
+from .constants import DAY_US, HIGHEST_LEVEL, LEVEL_STEP, LEVELS, NO_TIME, SLOW_SHARE, TOP_LEVEL, Caution
+from .histogram import count
+from .jit import kernel
+from .level import lowest_level
+from .machine import DID_OPEN, FIRING, close, step
+from .smoothing import score_rows
+from .state import CORE, Settings, checked, pace
+from .tail import beyond, fit
+
+STEPS = 8
+"""Halvings of the search: a level is found to LEVEL_STEP / 2 ** STEPS."""
+
+
+class Opening(NamedTuple):
+    """What an entity's history says about its level."""
+
+    level: float
+    caution: Caution
+    """SHORT_HISTORY: the history allows no opening; the level is where none opened, raised by the tail."""
+    openings: NDArray[np.float32]
+    """[LEVELS] openings of the whole machine at each fixed level."""
+    counts: NDArray[np.float32]
+    """[BINS] histogram of x at that level."""
+    span_us: int
+
+
+@kernel
+def run(
+    core: Any,
+    scores: NDArray[np.float64],
+    times: NDArray[np.int64],
+    level: float,
+    settings: Settings,
+    x: NDArray[np.float64],
+) -> tuple[int, int]:
+    """Run slow average and machine over one entity's scores [n] at a fixed level, filling x [n].
+
+    Returns openings and the event time spent outside incidents (us), counted as the decision kernel does.
+    """
+    core.level = level
+    opened, span, last = 0, 0, NO_TIME
+    for i in range(len(scores)):
+        if core.phase != FIRING:
+            core.S += core.pace * (scores[i] - core.S)
+            if last != NO_TIME:
+                span += min(max(times[i] - last, 0), settings.gone_after_us)
+        last = times[i]
+        x[i] = scores[i] - SLOW_SHARE * core.S
+        happened = step(core, x[i], scores[i], times[i], i, settings)
+        if happened == DID_OPEN:
+            opened += 1
+        elif happened > DID_OPEN:
+            close(core)
+    return opened, span
+
+
+def scores(
+    members: NDArray[np.float32], median: NDArray[np.float64], floor: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Scores [n] of one entity's members [n, M] in order, smoothing started at "ordinary".
+
+    Medians and floors are [M], or [n, M] where each fold of a cross-fit has its own.
+    """
+    members = np.require(members, np.float32, ["C", "W"])
+    medians, floors = (
+        np.require(np.broadcast_to(array, members.shape), np.float64, ["C", "W"]) for array in (median, floor)
+    )
+    start = 0.5 * np.exp(medians[0]) if len(members) else np.zeros(members.shape[1])
+    return score_rows(members, medians, floors, start.copy(), start.copy())
+
+
+def openings_at(
+    level: float,
+    score: NDArray[np.float64],
+    time_us: NDArray[np.int64],
+    *,
+    half_life: float,
+    settings: Settings,
+    start: float = 0.0,
+) -> tuple[int, int, NDArray[np.float64]]:
+    """Openings, span (us) and x [n] of the whole machine over one entity's scores [n] at a fixed level.
+
+    `start` is where S begins.
+    """
+    core = np.zeros(1, CORE)
+    core["S"], core["pace"] = start, pace(half_life)
+    x = np.empty(len(score))
+    score = np.require(score, np.float64, ["C", "W"])
+    time_us = np.require(time_us, np.int64, ["C", "W"])
+    opened, span = run(core[0], score, time_us, float(level), checked(settings), x)
+    return opened, span, x
+
+
+def opening_level(
+    score: NDArray[np.float64],
+    time_us: NDArray[np.int64],
+    *,
+    half_life: float,
+    share: float,
+    settings: Settings,
+    start: float = 0.0,
+) -> Opening:
+    """The lowest level at which, as at all fixed ones above it, the machine opens at most share x span times.
+
+    Where that is less than one opening, the lowest level without any, raised along the tail of x until the
+    expected rate meets the share. Never below LEVEL_STEP nor above HIGHEST_LEVEL.
+
+    Args:
+        score: [n] one entity's scores in order.
+        time_us: [n] their event times.
+        half_life: of S, records.
+        share: budget, openings a day.
+        settings: of the incident machine.
+        start: where S begins.
+
+    Raises:
+        ValueError: there is no score.
+    """
+    if len(score) == 0:
+        raise ValueError("an opening level needs at least one score")
+
+    def ran(level: float) -> tuple[int, int, NDArray[np.float64]]:
+        return openings_at(level, score, time_us, half_life=half_life, settings=settings, start=start)
+
+    openings = np.array([ran(LEVEL_STEP * (j + 1))[0] for j in range(LEVELS)], np.float32)
+    span = ran(HIGHEST_LEVEL)[1]
+    allowed = share * span / DAY_US
+    may = allowed if allowed >= 1.0 else 0.0
+    j = lowest_level(openings, may)
+    low, high = LEVEL_STEP * j, LEVEL_STEP * (j + 1)
+    if j == LEVELS:
+        low, high = TOP_LEVEL, HIGHEST_LEVEL
+    while j > 0 and high - low > LEVEL_STEP / 2**STEPS:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if ran(middle)[0] <= may else (middle, high)
+    level = high
+    caution = Caution.NONE
+    if allowed < 1.0:
+        caution = Caution.SHORT_HISTORY
+        counts = count(ran(level)[2])
+        level = min(beyond(level, allowed, *fit(counts, float(counts.sum()))[:3]), HIGHEST_LEVEL)
+    return Opening(level, caution, openings, count(ran(level)[2]), span)
+
+
+def row(
+    found: Opening, median: NDArray[np.float64], floor: NDArray[np.float64], half_life: float
+) -> Calibration:
+    """One row of a calibration."""
+    return Calibration(
+        counts=found.counts[None],
+        openings=found.openings[None],
+        span_us=np.array([found.span_us], np.int64),
+        level=np.array([found.level]),
+        median=np.asarray(median, np.float64)[None],
+        floor=np.asarray(floor, np.float64)[None],
+        half_life=np.array([half_life], np.float64),
+    )

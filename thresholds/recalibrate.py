@@ -1,0 +1,106 @@
+"""New levels for a new budget or new behaviour, and what they change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .calibration import Calibration, level_by_rule, stack, take
+from .constants import DAY_US, REFRESH, Caution
+from .opening import opening_level, openings_at, row
+from .state import Settings
+
+
+class History(NamedTuple):
+    """Recent scores of one entity, in order; its row in the calibration now in force."""
+
+    entity: str
+    row: int
+    time_us: NDArray[np.int64]
+    score: NDArray[np.float64]
+    opened: int
+    """Incidents that have opened in that time."""
+
+
+class Change(NamedTuple):
+    """One line of the before/after table."""
+
+    entity: str
+    level_before: float
+    level_after: float
+    expected_before: float
+    """Openings a day of the machine over the history at the level now in force."""
+    expected_after: float
+    """The same at the new level; the budget itself where the history is too short to see one."""
+    observed: float
+    """Incidents a day that have opened."""
+    caution: Caution
+    records: int
+
+
+def recalibrate(
+    histories: Sequence[History], current: Calibration, share: float, settings: Settings
+) -> tuple[Calibration, list[Change]]:
+    """New rows, one per history and in its order, at a budget of `share` openings a day and entity.
+
+    An entity with fewer than REFRESH records of history keeps its calibration; only its level follows the
+    new budget, from the openings already counted. Otherwise histogram, openings, span and level are the
+    history's.
+    Medians, floors and half-lives stay: they belong to the model version.
+    """
+    rows, changes = [], []
+    for history in histories:
+        own = take(current, [history.row])
+        half_life, before = float(own.half_life[0]), float(own.level[0])
+        if len(history.score) < REFRESH:
+            level, caution = level_by_rule(own, 0, share)
+            rows.append(own._replace(level=np.array([level])))
+            expected = expected_after = observed = float("nan")
+        else:
+            start = float(np.median(history.score))
+            found = opening_level(
+                history.score,
+                history.time_us,
+                half_life=half_life,
+                share=share,
+                settings=settings,
+                start=start,
+            )
+            level, caution = found.level, found.caution
+            rows.append(row(found, own.median[0], own.floor[0], half_life))
+            expected, expected_after = (
+                _a_day(
+                    *openings_at(
+                        at,
+                        history.score,
+                        history.time_us,
+                        half_life=half_life,
+                        settings=settings,
+                        start=start,
+                    )[:2]
+                )
+                for at in (before, level)
+            )
+            if caution:
+                expected_after = share
+            observed = _a_day(history.opened, found.span_us)
+        changes.append(
+            Change(
+                history.entity,
+                before,
+                level,
+                expected,
+                expected_after,
+                observed,
+                caution,
+                len(history.score),
+            )
+        )
+    return stack(rows) if rows else take(current, []), changes
+
+
+def _a_day(openings: int, span_us: int) -> float:
+    return openings * DAY_US / span_us if span_us else float("nan")
