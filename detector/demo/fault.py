@@ -23,12 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from .leash import die_with
+
 LIMIT_S = 60.0
 MEMORY_SHARE = 0.10
 MEMORY_BYTES = 512 << 20
 NAME = "tocsin-fault"
 
-_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_PR_SET_NAME = 15
 _WAIT_S = 5.0
 
 
@@ -106,7 +108,8 @@ class Fault:
 
 def main() -> int:
     """The child: wait for orders until standard input closes."""
-    _die_with(os.getppid())
+    die_with(os.getppid())
+    _be_named()
     # The terminal's Ctrl-C goes to every process in it; the parent decides when the fault ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: contextlib.ExitStack = contextlib.ExitStack()
@@ -143,7 +146,7 @@ def _fork(seconds: float, busy: int, memory_bytes: int) -> int:
     if pid:
         return pid
     try:
-        _die_with(parent)
+        die_with(parent)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
         deadline = time.monotonic() + seconds
@@ -160,15 +163,10 @@ def _fork(seconds: float, busy: int, memory_bytes: int) -> int:
         os._exit(0)
 
 
-def _die_with(parent: int) -> None:
-    """Name this process, and have the kernel end it with its parent where the kernel can (Linux)."""
-    if not sys.platform.startswith("linux"):
-        return
-    library = ctypes.CDLL(None, use_errno=True)
-    library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    library.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel was asked
-        os._exit(0)
+def _be_named() -> None:
+    """Give this process a name for `ps`, `top` and the demo's own telemetry; where the kernel can (Linux)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
 
 
 def _control_group_free() -> list[int]:
