@@ -1,0 +1,297 @@
+"""Alerts: one id for ever, a schema that every one meets, headers that say what it is."""
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import numpy as np
+import pytest
+import tocsin.detector
+from hypothesis import given
+from hypothesis import strategies as st
+from tocsin.detector import events
+from tocsin.detector.alerts import (
+    Alert,
+    Basis,
+    Context,
+    Happening,
+    Kind,
+    Resolution,
+    Severity,
+    Status,
+    alert_id,
+    alert_of,
+    alert_schema,
+    decode,
+    event_id,
+    latest,
+    message_of,
+    top_features,
+)
+from tocsin.errors import DataError
+from tocsin.thresholds.constants import Kind as Code
+from tocsin.thresholds.constants import Reason
+from tocsin.thresholds.constants import Severity as Grade
+from tocsin.thresholds.state import EVENT
+
+ONSET = 1_700_000_000_123_456
+CONTEXT = Context("servers", "web", "metrics", 3, "v0001", "v0001", "https://wiki/runbook")
+
+
+def happening(**changes: Any) -> Happening:
+    base = Happening(
+        Kind.ANOMALY,
+        Status.FIRING,
+        Severity.WARNING,
+        "host-1",
+        ONSET,
+        ONSET + 5,
+        41,
+        44,
+        3.25,
+        0.001,
+        2.5,
+        3.5,
+    )
+    return base._replace(**changes)
+
+
+def test_the_id_is_pinned() -> None:
+    """Others recompute it: these bytes are a promise."""
+    text = b"servers\0host-1\0anomaly\x001700000000123456"
+    expected = hashlib.sha256(text).hexdigest()[:32]
+    assert alert_id("servers", "host-1", "anomaly", ONSET) == expected == "b7f13b54235984f63c8e48d773f9355e"
+    assert alert_of(CONTEXT, happening()).alert_id == expected
+
+
+def test_the_id_is_never_revised() -> None:
+    first = alert_of(CONTEXT, happening())
+    later = happening(
+        status=Status.RESOLVED,
+        reason=Resolution.RECOVERED,
+        severity=Severity.CRITICAL,
+        time_us=ONSET + 9_000_000,
+        offset=99,
+        score=0.1,
+        peak=9.0,
+        basis=Basis.PRIOR,
+    )
+    other = CONTEXT._replace(model_version="v0002", calibration_version="9", group="db", partition=7)
+    last = alert_of(other, later, top_features(["cpu"], [1], [2], [1]), late=True)
+    assert last.alert_id == first.alert_id
+    assert last.starts_at == first.starts_at
+
+
+@given(st.tuples(st.text(min_size=1), st.text(min_size=1)), st.integers(0, 2**62), st.integers(0, 2**62))
+def test_different_incidents_have_different_ids(entities: tuple[str, str], one: int, two: int) -> None:
+    a, b = (
+        alert_id("s", entity, "anomaly", onset) for entity, onset in zip(entities, (one, two), strict=True)
+    )
+    assert (a == b) == (entities[0] == entities[1] and one == two)
+
+
+def test_the_whole_message() -> None:
+    features = top_features(["cpu", "mem", "disk"], [0.93, np.nan, 1], [0.25, 3, 1], [0.7, 0.3, 0])
+    message = message_of(alert_of(CONTEXT, happening(), features))
+    assert message.key == b"host-1"
+    assert dict(message.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": b"b7f13b54235984f63c8e48d773f9355e-firing",
+        "ce_source": b"/tocsin/servers",
+        "ce_type": b"tocsin.alert.firing",
+        "ce_time": b"2023-11-14T22:13:20.123461Z",
+        "content-type": b"application/json",
+    }
+    assert json.loads(message.value or b"") == {
+        "schema_version": "1.0",
+        "alert_id": "b7f13b54235984f63c8e48d773f9355e",
+        "kind": "anomaly",
+        "status": "firing",
+        "labels": {
+            "alertname": "TocsinAnomaly",
+            "stream": "servers",
+            "entity": "host-1",
+            "group": "web",
+            "severity": "warning",
+        },
+        "annotations": {
+            "summary": "host-1: score 3.25, threshold 2.50; cpu 0.93 (expected 0.25), mem missing "
+            "(expected 3)",
+            "score": 3.25,
+            "p_value": 0.001,
+            "threshold": 2.5,
+            "peak": 3.5,
+            "features": [
+                {"name": "cpu", "observed": 0.93, "expected": 0.25, "share": 0.7},
+                {"name": "mem", "observed": None, "expected": 3.0, "share": 0.3},
+            ],
+            "reason": None,
+            "basis": "empirical",
+            "conservative": None,
+            "model_version": "v0001",
+            "calibration_version": "v0001",
+            "topic": "metrics",
+            "partition": 3,
+            "first_offset": 41,
+            "last_offset": 44,
+            "held": 0,
+            "held_onsets": [],
+            "late": False,
+            "runbook": "https://wiki/runbook",
+        },
+        "starts_at": "2023-11-14T22:13:20.123456Z",
+        "ends_at": None,
+        "event_time": "2023-11-14T22:13:20.123461Z",
+    }
+
+
+floats = st.floats(allow_nan=True, allow_infinity=True)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+happenings = st.builds(
+    Happening,
+    kind=st.sampled_from(Kind),
+    status=st.sampled_from(Status),
+    severity=st.sampled_from(Severity),
+    entity=texts,
+    onset_us=st.integers(-(2**63), 2**63 - 1),
+    time_us=st.integers(-(2**63), 2**63 - 1),
+    first_offset=st.integers(-1, 2**63 - 1),
+    offset=st.integers(0, 2**63 - 1),
+    score=floats,
+    p_value=floats,
+    threshold=floats,
+    peak=floats,
+    reason=st.sampled_from(Resolution) | st.none(),
+    basis=st.sampled_from(Basis),
+    conservative=st.none() | texts,
+    held=st.integers(0, 10_000),
+    held_onsets_us=st.lists(st.integers(0, 2**60), max_size=3),
+)
+shares = st.lists(st.tuples(texts, floats, floats, st.floats(0, 1)), max_size=8)
+VALIDATOR = jsonschema.Draft202012Validator(alert_schema())
+
+
+@given(happenings, shares, st.booleans())
+def test_every_alert_meets_the_schema_and_comes_back(
+    what: Happening, rows: list[tuple[str, float, float, float]], late: bool
+) -> None:
+    names, observed, expected, parts = zip(*rows, strict=True) if rows else ((), (), (), ())
+    alert = alert_of(CONTEXT, what, top_features(names, observed, expected, parts), late)
+    value = message_of(alert).value or b""
+    VALIDATOR.validate(json.loads(value))
+    assert decode(value) == alert
+
+
+def test_the_schema_refuses_what_is_no_alert() -> None:
+    good = msgspec.to_builtins(alert_of(CONTEXT, happening()))
+    assert VALIDATOR.is_valid({**good, "added_later": 1})
+    for name, wrong in (("alert_id", "xyz"), ("starts_at", "today"), ("status", "open"), ("labels", {})):
+        assert not VALIDATOR.is_valid({**good, name: wrong})
+    for name in good:
+        assert not VALIDATOR.is_valid({key: value for key, value in good.items() if key != name})
+
+
+def test_the_schema_in_the_package_is_current() -> None:
+    """`make docs` writes it."""
+    jsonschema.Draft202012Validator.check_schema(alert_schema())
+    shipped = files(tocsin.detector).joinpath("schemas/alert.schema.json").read_text()
+    assert shipped == json.dumps(alert_schema(), indent=2, ensure_ascii=False) + "\n"
+    assert Path(str(files(tocsin.detector))).is_dir()
+
+
+def test_top_features_are_ordered_bounded_and_without_zeros() -> None:
+    names = list("abcdefgh")
+    found = top_features(names, range(8), range(8), [0.1, 0.2, 0.2, 0, 0.1, 0.1, 0.1, 0.2])
+    assert [feature.name for feature in found] == ["b", "c", "h", "a", "e"]
+    assert top_features(["a"], [1], [1], [0]) == []
+
+
+def test_a_digest_counts_and_its_messages_are_told_apart() -> None:
+    digests = [
+        alert_of(CONTEXT, happening(kind=Kind.DIGEST, held=n, held_onsets_us=(ONSET + n,))) for n in (1, 2)
+    ]
+    assert digests[0].alert_id == digests[1].alert_id != alert_of(CONTEXT, happening()).alert_id
+    assert [event_id(digest).split("-")[1:] for digest in digests] == [["firing", "1"], ["firing", "2"]]
+    assert digests[0].annotations.summary.startswith("host-1: 1 more incident than its daily cap")
+    assert digests[0].labels.alertname == "TocsinDigest"
+
+
+def test_resolved_alerts_say_why_and_when() -> None:
+    alert = alert_of(CONTEXT, happening(status=Status.RESOLVED, reason=Resolution.GONE))
+    assert alert.ends_at == alert.event_time
+    assert alert.annotations.reason is Resolution.GONE
+    assert alert.annotations.summary == "host-1: ended (gone), peak score 3.50"
+    assert alert_of(CONTEXT, happening(reason=Resolution.GONE)).annotations.reason is None
+
+
+def test_the_latest_of_each() -> None:
+    first = alert_of(CONTEXT, happening())
+    other = alert_of(CONTEXT, happening(entity="host-2"))
+    last = alert_of(CONTEXT, happening(status=Status.RESOLVED))
+    assert list(latest([first, other, last]).values()) == [last, other]
+
+
+@given(st.binary(max_size=40))
+def test_other_bytes_are_data_errors(value: bytes) -> None:
+    with pytest.raises(DataError, match="the alert at 7"):
+        decode(value, "the alert at 7")
+
+
+def event(**fields: Any) -> np.void:
+    row = np.zeros(1, EVENT)
+    values = {
+        "kind": Code.OPENED,
+        "severity": Grade.CRITICAL,
+        "alert": ONSET,
+        "onset": ONSET + 7,
+        "onset_offset": 41,
+        "time_us": ONSET + 9,
+        "offset": 44,
+        "score": 3.0,
+        "p": 0.01,
+        "threshold": 2.0,
+        "peak": 3.0,
+        "rebased": np.nan,
+        "held": 2,
+    }
+    for name, value in {**values, **fields}.items():
+        row[name] = value
+    return row[0]
+
+
+def test_events_of_the_machine() -> None:
+    opened = events.happening_of(event(), "e", Basis.PRIOR, "short_history")
+    assert opened is not None
+    assert opened[:8] == (Kind.ANOMALY, Status.FIRING, Severity.CRITICAL, "e", ONSET, ONSET + 9, 41, 44)
+    assert opened[8:] == (3.0, 0.01, 2.0, 3.0, None, Basis.PRIOR, "short_history", 0, ())
+    resolved = events.happening_of(event(kind=Code.RESOLVED, reason=Reason.OPERATOR), "e")
+    assert resolved is not None
+    assert (resolved.status, resolved.reason) == (Status.RESOLVED, Resolution.OPERATOR)
+    digest = events.happening_of(event(kind=Code.DIGEST_UPDATED), "e")
+    assert digest is not None
+    assert (digest.kind, digest.held, digest.held_onsets_us) == (Kind.DIGEST, 2, (ONSET + 7,))
+    assert digest.severity is Severity.WARNING
+    assert digest.onset_us == ONSET
+
+
+def test_a_level_change_is_a_decision_and_no_alert() -> None:
+    change = event(kind=Code.LEVEL_CHANGE, rebased=1.5)
+    assert events.happening_of(change, "e") is None
+    decision = events.decision_of(change, "e", 3, "web")
+    assert decision is not None
+    assert (decision.kind, decision.of, decision.offset, decision.partition) == ("level_change", "e", 44, 3)
+    assert decision.values == {"slow_average": 1.5, "peak": 3.0}
+    assert events.decision_of(event(), "e", 3, "web") is None
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.LEVEL_CHANGE])
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason])
+def test_every_event_makes_a_valid_alert(code: Code, reason: Reason) -> None:
+    found = events.happening_of(event(kind=code, reason=reason, score=np.nan, p=np.nan), "e")
+    assert found is not None
+    alert: Alert = alert_of(CONTEXT, found)
+    VALIDATOR.validate(msgspec.to_builtins(alert))
