@@ -100,12 +100,8 @@ class WideDecoder:
         infinite = 0
         for number, value in enumerate(values):
             try:
-                if not value:
-                    raise Refused(Reason.EMPTY, "the message has no value")
-                if len(value) > limit:
-                    raise Refused(
-                        Reason.OVERSIZED, f"the message has {len(value)} bytes, {limit} are allowed"
-                    )
+                if not value or len(value) > limit:
+                    value = decoding.sized(value, limit)
                 try:
                     struct = decode(value)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -129,18 +125,13 @@ class WideDecoder:
         content = decoding.read_object(value)
         clean: dict[str, Any] = {}
         infinite = 0
+        identity = {name: decoding.find(name, content, keys) for name, keys in self._identity}
+        decoding.check_identity(identity.get("entity"), identity.get("time"))
         for name, keys in self._identity:
-            found = self._find(name, content, keys)
-            if name == "entity" and (isinstance(found, bool) or not isinstance(found, str | int | None)):
-                raise Refused(Reason.BAD_ENTITY, f"the entity is {decoding.kind(found)}, not a string")
-            if name == "time" and (
-                isinstance(found, bool) or not isinstance(found, str | int | float | None)
-            ):
-                raise Refused(Reason.BAD_TIME, f"the time is {decoding.kind(found)}")
-            _set(clean, keys, found)
+            _set(clean, keys, identity[name])
         for name, keys in self._features:
             try:
-                measured = decoding.number(self._find(name, content, keys))
+                measured = decoding.number(decoding.find(name, content, keys))
             except ValueError as error:
                 raise Refused(Reason.WRONG_TYPE, f"feature '{name}' is {error}, not a number") from None
             if abs(measured) == float("inf"):
@@ -151,14 +142,6 @@ class WideDecoder:
             return msgspec.convert(clean, self._type), infinite
         except msgspec.ValidationError as error:
             raise Refused(Reason.WRONG_TYPE, str(error)) from None
-
-    @staticmethod
-    def _find(name: str, content: dict[str, Any], keys: tuple[str, ...]) -> Any:
-        try:
-            return paths.lookup(content, keys)[1]
-        except paths.NotAnObject as error:
-            detail = f"the path of '{name}' meets something other than an object before '{error}'"
-            raise Refused(Reason.WRONG_TYPE, detail) from None
 
     def _check_features(self, value: bytes) -> None:
         content = decoding.read_object(value)

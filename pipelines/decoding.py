@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from . import timestamps
+from . import paths, timestamps
 from .records import Messages, Points, Records
 from .slots import NO_SLOT, SlotTable
 
@@ -150,6 +150,32 @@ def number(value: object) -> float:
         return float(value)
     except OverflowError:
         return float("inf")
+
+
+def sized(value: bytes | None, limit: int) -> bytes:
+    """The message as it is. Raises Refused if it has no value or more than `limit` bytes."""
+    if not value:
+        raise Refused(Reason.EMPTY, "the message has no value")
+    if len(value) > limit:
+        raise Refused(Reason.OVERSIZED, f"the message has {len(value)} bytes, {limit} are allowed")
+    return value
+
+
+def check_identity(entity: object, time: object) -> None:
+    """Raises Refused for an entity or a time of a type that neither can have."""
+    if isinstance(entity, bool) or not isinstance(entity, str | int | None):
+        raise Refused(Reason.BAD_ENTITY, f"the entity is {kind(entity)}, not a string")
+    if isinstance(time, bool) or not isinstance(time, str | int | float | None):
+        raise Refused(Reason.BAD_TIME, f"the time is {kind(time)}")
+
+
+def find(name: str, content: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    """What stands at a path, None where it is absent. Raises Refused where it leads through a non-object."""
+    try:
+        return paths.lookup(content, keys)[1]
+    except paths.NotAnObject as error:
+        detail = f"the path of '{name}' meets something other than an object before '{error}'"
+        raise Refused(Reason.WRONG_TYPE, detail) from None
 
 
 def times(
