@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by its type stubs
     AdminClient,
     ConfigResource,
@@ -118,6 +124,31 @@ class KafkaAdmin:
             for one in found.topic_partitions
         }
 
+    def topic_rights(self, topic: str) -> frozenset[str] | None:
+        """What this client may do with a topic; see `base.Admin.topic_rights`."""
+        asked = TopicCollection([topic])
+        try:
+            found = self._answer(
+                self._open.describe_topics(asked, include_authorized_operations=True, **self._limits())[topic]
+            )
+        except KafkaException as exception:
+            raise self._explained(exception, f"Reading the rights on topic '{topic}'") from None
+        return _named(found.authorized_operations)
+
+    def group_rights(self, group: str) -> frozenset[str] | None:
+        """What this client may do with a consumer group."""
+        try:
+            found = self._answer(
+                self._open.describe_consumer_groups(
+                    [group], include_authorized_operations=True, **self._limits()
+                )[group]
+            )
+        except KafkaException as exception:
+            if cause(exception).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return None  # Kafka 4 knows the rights of groups that exist only
+            raise self._explained(exception, f"Reading the rights on group '{group}'") from None
+        return _named(found.authorized_operations)
+
     def _limits(self, *, operation: bool = False) -> dict[str, float]:
         limits = {"request_timeout": self._request_s}
         return {**limits, "operation_timeout": self._request_s} if operation else limits
@@ -133,3 +164,7 @@ class KafkaAdmin:
     def close(self) -> None:
         """Release everything."""
         self._client = None
+
+
+def _named(operations: Iterable[Any] | None) -> frozenset[str] | None:
+    return None if operations is None else frozenset(operation.name for operation in operations)

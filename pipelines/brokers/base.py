@@ -304,6 +304,18 @@ class Admin(Protocol):
         """A group's committed next offsets, without joining it."""
         ...
 
+    def topic_rights(self, topic: str) -> frozenset[str] | None:
+        """What this client may do with a topic, in Kafka's words ("READ", "WRITE", ...); None if not known.
+
+        Raises:
+            UnknownTopic: it does not exist, or may not even be seen.
+        """
+        ...
+
+    def group_rights(self, group: str) -> frozenset[str] | None:
+        """What this client may do with a consumer group, likewise."""
+        ...
+
     def close(self) -> None:
         """Release everything."""
         ...

@@ -20,8 +20,9 @@ from .consumer import REQUEST_S
 from .kafka import KafkaBroker
 from .mock import NO_RESPONSE, MockCluster, Request
 
-# The mock group waits for its members by their session, so a short one keeps rebalances short.
-DEFAULTS: Table = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+# The mock group waits for its members by their session, so a short one keeps rebalances short; and a fetch that
+# waits is not woken by a new record, as it would be in Kafka.
+DEFAULTS: Table = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500, "fetch.wait.max.ms": 20}
 
 
 class EmbeddedAdmin(KafkaAdmin):
@@ -54,6 +55,12 @@ class EmbeddedAdmin(KafkaAdmin):
         raise BrokerError(
             f"Reading the settings of topic '{topic}': the embedded broker has no topic settings."
         )
+
+    def topic_rights(self, topic: str) -> None:
+        """Not known: the mock cluster has no access rights and does not answer the question."""
+
+    def group_rights(self, group: str) -> None:
+        """Not known either."""
 
 
 class EmbeddedBroker(KafkaBroker):

@@ -1,0 +1,102 @@
+"""Fixtures around brokers, for every test; `conftest.py` takes them in."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import pytest
+from rigs import kafka as rig
+from tocsin.pipelines.brokers import Broker
+from tocsin.pipelines.brokers.embedded import EmbeddedBroker
+from tocsin.pipelines.brokers.kafka import KafkaBroker
+
+USERS = {"reader": "reader-password"}
+_numbers = itertools.count(1)
+
+NEEDS: dict[str, Callable[[], str | None]] = {
+    "kafka": rig.missing,
+    "prometheus": lambda: (
+        None
+        if shutil.which("prometheus") and shutil.which("promtool")
+        else "Prometheus is missing: `make system` (as root)"
+    ),
+}
+"""Marker -> why tests with it cannot run here."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, by name and with what helps, what lacks its component; under TOCSIN_TEST_NO_SKIP=1 fail it."""
+    for marker, missing in NEEDS.items():
+        if item.get_closest_marker(marker) or marker in getattr(item, "fixturenames", ()):
+            why = missing()
+            if why and os.environ.get("TOCSIN_TEST_NO_SKIP") == "1":
+                pytest.fail(f"may not be skipped here, but {why}", pytrace=False)
+            if why:
+                pytest.skip(why)
+
+
+class TopicFactory(Protocol):
+    """Makes a topic with a name of its own."""
+
+    def __call__(self, partitions: int = 1, config: Mapping[str, str] | None = None) -> str: ...
+
+
+def topics_on(broker: Broker, test: str) -> TopicFactory:
+    """A factory of topics on a broker; their names begin like the test's."""
+    stem = re.sub(r"[^a-zA-Z0-9]+", "-", test).strip("-")[:60]
+
+    def make(partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+        name = f"{stem}.{next(_numbers)}"
+        admin = broker.admin()
+        assert admin.create(name, partitions, config)
+        admin.close()
+        return name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Rig]:
+    """One node of real Kafka for the whole session, started when first asked for."""
+    with rig.Rig(tmp_path_factory.mktemp("kafka") / "rig", users=USERS) as one:
+        yield one
+
+
+@pytest.fixture
+def kafka_broker(kafka: rig.Rig) -> Iterator[KafkaBroker]:
+    """The session's Kafka, through the product's own client; what a test leaves open is closed."""
+    broker = KafkaBroker(kafka.bootstrap)
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def kafka_topic(kafka_broker: KafkaBroker, request: pytest.FixtureRequest) -> TopicFactory:
+    """Makes topics on the session's Kafka."""
+    return topics_on(kafka_broker, request.node.name)
+
+
+@pytest.fixture
+def embedded() -> Iterator[EmbeddedBroker]:
+    """An embedded broker of its own, with sessions so short that its rebalances are bearable."""
+    broker = EmbeddedBroker({"session.timeout.ms": 1500, "heartbeat.interval.ms": 200})
+    yield broker
+    broker.close()
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Each broker in turn."""
+    one: Broker = request.getfixturevalue("kafka_broker" if request.param == "kafka" else request.param)
+    return one
+
+
+@pytest.fixture
+def topic(broker: Broker, request: pytest.FixtureRequest) -> TopicFactory:
+    """Makes topics on `broker`."""
+    return topics_on(broker, request.node.name)
