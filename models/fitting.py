@@ -83,7 +83,7 @@ def fit_panels(
 
 
 def _fit_stack(stack: Sequence[Sequence[Examples]], recipe: Recipe, guide: Guide) -> list[PanelParams]:
-    prepared = [_prepare(group) for group in stack]
+    prepared = [prepare(group) for group in stack]
     names = [name for name in TABLE if name in recipe.members]
     fitted = {name: TABLE[name].fit([data for data, _ in prepared], guide) for name in names}
     panels = []
@@ -94,7 +94,7 @@ def _fit_stack(stack: Sequence[Sequence[Examples]], recipe: Recipe, guide: Guide
     return panels
 
 
-def _prepare(group: Sequence[Examples]) -> tuple[FitData, NDArray[np.float32]]:
+def prepare(group: Sequence[Examples]) -> tuple[FitData, NDArray[np.float32]]:
     """The scaled windows of a group, their whitening; and the scaled jumps [n, F]."""
     _, lags, features = group[0].windows.shape
     limit = min(MOST_WINDOWS, max(whitening.SAMPLE_WINDOWS, MOST_VALUES // (lags * features)))
