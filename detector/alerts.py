@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta
 
-from .wire import RFC3339_PATTERN, Message, decode_json, number, rfc3339
+from .wire import RFC3339_PATTERN, Headers, Message, decode_json, number, rfc3339
 
 SCHEMA_VERSION = "1.0"
 CLOUD_EVENT_TYPE = "tocsin.alert"
@@ -199,7 +199,7 @@ def top_features(
 
 
 def alert_of(
-    context: Context, happening: Happening, features: Sequence[Feature] = (), late: bool = False
+    happening: Happening, context: Context, features: Sequence[Feature] = (), late: bool = False
 ) -> Alert:
     """The alert of one event of the incident machine. Pure: `late` is for the caller, who has a clock."""
     resolved = happening.status is Status.RESOLVED
@@ -266,7 +266,7 @@ def event_id(alert: Alert) -> str:
 
 def message_of(alert: Alert) -> Message:
     """Key (the entity), value (JSON) and CloudEvents headers."""
-    headers = [
+    headers: Headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id(alert).encode()),
         ("ce_source", f"/tocsin/{quote(alert.labels.stream)}".encode()),

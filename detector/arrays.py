@@ -20,7 +20,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,7 +31,6 @@ from .wire import corrupt
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
-S = TypeVar("S", bound=tuple[Any, ...])
 
 MAGIC = b"TSNP"
 MAJOR = 1
@@ -168,60 +167,3 @@ def _views(fields: Iterable[Field], plain: bytes | memoryview, what: str) -> Arr
     if at != len(plain):
         raise corrupt(what, "its field table does not cover its body")
     return arrays
-
-
-def flatten(prefix: str, state: tuple[Any, ...]) -> Arrays:
-    """A NamedTuple of arrays as {"prefix.field": array}.
-
-    Nested NamedTuples and structured arrays become "prefix.field.inner": the format knows plain numbers
-    only, and a column of one kind compresses better than rows of many.
-    """
-    flat: Arrays = {}
-    for name, value in zip(state._fields, state, strict=True):  # type: ignore[attr-defined]
-        full = f"{prefix}.{name}"
-        if hasattr(value, "_fields"):
-            flat.update(flatten(full, value))
-        elif (inner := np.asarray(value).dtype.names) is not None:
-            flat.update({f"{full}.{column}": value[column] for column in inner})
-        else:
-            flat[full] = np.asarray(value)
-    return flat
-
-
-def unflatten(prefix: str, fresh: S, arrays: Mapping[str, Array], what: str) -> S:
-    """The inverse of `flatten`: `fresh` with every field that `arrays` holds.
-
-    `fresh` gives the type, the dtypes and the shapes, and the value of a field that the writer did not
-    know yet (state is additive). A field of another dtype or shape raises StateError: the settings that
-    shape it (features, ring length, members) are not those it was written under. Arrays may be read-only
-    views.
-    """
-    fields: list[Any] = []
-    for name, value in zip(fresh._fields, fresh, strict=True):  # type: ignore[attr-defined]
-        full = f"{prefix}.{name}"
-        if hasattr(value, "_fields"):
-            fields.append(unflatten(full, value, arrays, what))
-            continue
-        expected = np.asarray(value)
-        if expected.dtype.names is None:
-            fields.append(_fitting(arrays, full, expected, what))
-            continue
-        rows = expected.copy()
-        for column in expected.dtype.names:
-            rows[column] = _fitting(arrays, f"{full}.{column}", expected[column], what)
-        fields.append(rows)
-    return type(fresh)(*fields)
-
-
-def _fitting(arrays: Mapping[str, Array], name: str, expected: Array, what: str) -> Array:
-    found = arrays.get(name)
-    if found is None:
-        return expected
-    if found.dtype != expected.dtype or found.shape != expected.shape:
-        raise StateError(
-            f"{what}: the field {name} is {found.dtype}{list(found.shape)}, but the configuration asks for "
-            f"{expected.dtype}{list(expected.shape)}. The stream's features or window changed under "
-            "its state; "
-            "set them back, or give the stream a new name so that it starts from its own state."
-        )
-    return found

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import DataError
 from .arrays import DTYPES, Array, Arrays
-from .wire import Message, decode_json
+from .wire import Headers, Message, decode_json
 
 SCHEMA_VERSION = "1.0"
 INLINE_BYTES = (
@@ -148,7 +148,7 @@ def key_of(change: OnTopic) -> bytes:
 
 def message_of(change: OnTopic) -> Message:
     """The message of a change that fits; see `tocsin.detector.control` for one that does not."""
-    headers = [(KIND_HEADER, kind_of(change).encode()), ("content-type", b"application/json")]
+    headers: Headers = [(KIND_HEADER, kind_of(change).encode()), ("content-type", b"application/json")]
     return Message(key_of(change), encode(change), headers)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnreadableTopic
+from .wire import Headers, Message
 
 PREFIX = "tocsin.error."
 DETAIL_BYTES = 512
@@ -33,15 +34,7 @@ class Failed(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]] | None
 
 
-class DeadLetter(NamedTuple):
-    """A dead letter to produce. `headers` may hold None values, which are the sender's."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
-
-
-def dead_letter(failed: Failed, reason: str, detail: str, stream: str, version: str) -> DeadLetter:
+def dead_letter(failed: Failed, reason: str, detail: str, stream: str, version: str) -> Message:
     """The message for the dead-letter topic."""
     ours = {
         "topic": failed.topic,
@@ -54,9 +47,9 @@ def dead_letter(failed: Failed, reason: str, detail: str, stream: str, version: 
         "version": version,
         "attempt": str(attempt_of(failed.headers) + 1),
     }
-    headers = [(name, value) for name, value in failed.headers or () if not name.startswith(PREFIX)]
+    headers: Headers = [(name, value) for name, value in failed.headers or () if not name.startswith(PREFIX)]
     headers += [(PREFIX + name, _bounded(text)) for name, text in ours.items()]
-    return DeadLetter(failed.key, failed.value, headers)
+    return Message(failed.key, failed.value, headers)
 
 
 def attempt_of(headers: Sequence[tuple[str, bytes | None]] | None) -> int:

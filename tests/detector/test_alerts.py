@@ -65,11 +65,11 @@ def test_the_id_is_pinned() -> None:
     text = b"servers\0host-1\0anomaly\x001700000000123456"
     expected = hashlib.sha256(text).hexdigest()[:32]
     assert alert_id("servers", "host-1", "anomaly", ONSET) == expected == "b7f13b54235984f63c8e48d773f9355e"
-    assert alert_of(CONTEXT, happening()).alert_id == expected
+    assert alert_of(happening(), CONTEXT).alert_id == expected
 
 
 def test_the_id_is_never_revised() -> None:
-    first = alert_of(CONTEXT, happening())
+    first = alert_of(happening(), CONTEXT)
     later = happening(
         status=Status.RESOLVED,
         reason=Resolution.RECOVERED,
@@ -81,7 +81,7 @@ def test_the_id_is_never_revised() -> None:
         basis=Basis.PRIOR,
     )
     other = CONTEXT._replace(model_version="v0002", calibration_version="9", group="db", partition=7)
-    last = alert_of(other, later, top_features(["cpu"], [1], [2], [1]), late=True)
+    last = alert_of(later, other, top_features(["cpu"], [1], [2], [1]), late=True)
     assert last.alert_id == first.alert_id
     assert last.starts_at == first.starts_at
 
@@ -96,7 +96,7 @@ def test_different_incidents_have_different_ids(entities: tuple[str, str], one: 
 
 def test_the_whole_message() -> None:
     features = top_features(["cpu", "mem", "disk"], [0.93, np.nan, 1], [0.25, 3, 1], [0.7, 0.3, 0])
-    message = message_of(alert_of(CONTEXT, happening(), features))
+    message = message_of(alert_of(happening(), CONTEXT, features))
     assert message.key == b"host-1"
     assert dict(message.headers) == {
         "ce_specversion": b"1.0",
@@ -180,14 +180,14 @@ def test_every_alert_meets_the_schema_and_comes_back(
     what: Happening, rows: list[tuple[str, float, float, float]], late: bool
 ) -> None:
     names, observed, expected, parts = zip(*rows, strict=True) if rows else ((), (), (), ())
-    alert = alert_of(CONTEXT, what, top_features(names, observed, expected, parts), late)
+    alert = alert_of(what, CONTEXT, top_features(names, observed, expected, parts), late)
     value = message_of(alert).value or b""
     VALIDATOR.validate(json.loads(value))
     assert decode(value) == alert
 
 
 def test_the_schema_refuses_what_is_no_alert() -> None:
-    good = msgspec.to_builtins(alert_of(CONTEXT, happening()))
+    good = msgspec.to_builtins(alert_of(happening(), CONTEXT))
     assert VALIDATOR.is_valid({**good, "added_later": 1})
     for name, wrong in (("alert_id", "xyz"), ("starts_at", "today"), ("status", "open"), ("labels", {})):
         assert not VALIDATOR.is_valid({**good, name: wrong})
@@ -212,26 +212,26 @@ def test_top_features_are_ordered_bounded_and_without_zeros() -> None:
 
 def test_a_digest_counts_and_its_messages_are_told_apart() -> None:
     digests = [
-        alert_of(CONTEXT, happening(kind=Kind.DIGEST, held=n, held_onsets_us=(ONSET + n,))) for n in (1, 2)
+        alert_of(happening(kind=Kind.DIGEST, held=n, held_onsets_us=(ONSET + n,)), CONTEXT) for n in (1, 2)
     ]
-    assert digests[0].alert_id == digests[1].alert_id != alert_of(CONTEXT, happening()).alert_id
+    assert digests[0].alert_id == digests[1].alert_id != alert_of(happening(), CONTEXT).alert_id
     assert [event_id(digest).split("-")[1:] for digest in digests] == [["firing", "1"], ["firing", "2"]]
     assert digests[0].annotations.summary.startswith("host-1: 1 more incident than its daily cap")
     assert digests[0].labels.alertname == "TocsinDigest"
 
 
 def test_resolved_alerts_say_why_and_when() -> None:
-    alert = alert_of(CONTEXT, happening(status=Status.RESOLVED, reason=Resolution.GONE))
+    alert = alert_of(happening(status=Status.RESOLVED, reason=Resolution.GONE), CONTEXT)
     assert alert.ends_at == alert.event_time
     assert alert.annotations.reason is Resolution.GONE
     assert alert.annotations.summary == "host-1: ended (gone), peak score 3.50"
-    assert alert_of(CONTEXT, happening(reason=Resolution.GONE)).annotations.reason is None
+    assert alert_of(happening(reason=Resolution.GONE), CONTEXT).annotations.reason is None
 
 
 def test_the_latest_of_each() -> None:
-    first = alert_of(CONTEXT, happening())
-    other = alert_of(CONTEXT, happening(entity="host-2"))
-    last = alert_of(CONTEXT, happening(status=Status.RESOLVED))
+    first = alert_of(happening(), CONTEXT)
+    other = alert_of(happening(entity="host-2"), CONTEXT)
+    last = alert_of(happening(status=Status.RESOLVED), CONTEXT)
     assert list(latest([first, other, last]).values()) == [last, other]
 
 
@@ -293,5 +293,5 @@ def test_a_level_change_is_a_decision_and_no_alert() -> None:
 def test_every_event_makes_a_valid_alert(code: Code, reason: Reason) -> None:
     found = events.happening_of(event(kind=code, reason=reason, score=np.nan, p=np.nan), "e")
     assert found is not None
-    alert: Alert = alert_of(CONTEXT, found)
+    alert: Alert = alert_of(found, CONTEXT)
     VALIDATOR.validate(msgspec.to_builtins(alert))

@@ -2,14 +2,14 @@
 
 import struct
 import zlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tocsin.detector.arrays import DTYPES, flatten, pack, unflatten, unpack
+from tocsin.detector.arrays import DTYPES, pack, unpack
 from tocsin.errors import StateError
 
 arrays = st.sampled_from(sorted(DTYPES)).flatmap(
@@ -101,41 +101,3 @@ def test_a_newer_major_is_named_and_additions_ignored() -> None:
         unpack(crafted(b"{}", b"", 0, major=2), "x")
     table = b'{"fields":[["a","|u1",[2],"more"]],"later":{"x":1}}'
     assert unpack(crafted(table, b"\x01\x02", 2), "x").arrays["a"].tolist() == [1, 2]
-
-
-class Inner(NamedTuple):
-    x: np.ndarray
-    y: np.ndarray
-
-
-class State(NamedTuple):
-    rows: np.ndarray
-    inner: Inner
-    core: np.ndarray
-
-
-CORE = np.dtype([("S", "f8"), ("phase", "u1")])
-
-
-def fresh(n: int) -> State:
-    return State(np.zeros((n, 2), "f4"), Inner(np.zeros(n, "i8"), np.ones(n, "i8")), np.zeros(n, CORE))
-
-
-def test_named_tuples_and_structured_arrays_go_flat_and_come_back() -> None:
-    state = fresh(3)
-    state.core["S"] = [1, 2, 3]
-    state.rows[:] = 7
-    flat = flatten("w", state)
-    assert list(flat) == ["w.rows", "w.inner.x", "w.inner.y", "w.core.S", "w.core.phase"]
-    again = unflatten("w", fresh(3), unpack(pack(flat), "p").arrays, "p")
-    assert again.core.dtype == CORE
-    assert flatten("w", again).keys() == flat.keys()
-    assert all((flatten("w", again)[name] == flat[name]).all() for name in flat)
-
-
-def test_a_field_that_the_writer_did_not_know_stays_fresh_and_a_misfit_is_refused() -> None:
-    flat = flatten("w", fresh(3))
-    del flat["w.inner.y"]
-    assert unflatten("w", fresh(3), flat, "p").inner.y.tolist() == [1, 1, 1]
-    with pytest.raises(StateError, match=r"p: the field w.rows is float32\[3, 2\].*asks for float32\[4, 2\]"):
-        unflatten("w", fresh(4), flat, "p")

@@ -49,7 +49,7 @@ def alert(entity: str, seconds: int, status: Status = Status.FIRING) -> Alert:
         reason,
     )
     features = top_features(["cpu"], [0.9], [0.2], [1.0])
-    return alert_of(Context("servers", "web", "servers", 0, "v0001", "v0001"), what, features)
+    return alert_of(what, Context("servers", "web", "servers", 0, "v0001", "v0001"), features)
 
 
 @pytest.fixture(scope="module")
