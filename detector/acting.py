@@ -1,0 +1,60 @@
+"""Letting a change act in one partition, from exactly one offset on."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..thresholds.constants import Phase
+from ..thresholds.events import resolve
+from ..thresholds.state import EVENT
+from .alerts import Kind, alert_id
+from .chain import Chain
+from .changes import Resolve
+from .rulings import Rulings
+
+
+def act(chain: Chain, rulings: Rulings, stream: str, part: int, version: int, offset: int) -> NDArray[np.void]:
+    """Put the change `version` in force in a part before its record at `offset`.
+
+    Returns the events of an incident that the change closes, with row -1. Nothing may be under way in the chain.
+
+    Raises:
+        ArtefactError: the change needs a model that cannot be loaded; nothing has changed then.
+    """
+    state = chain.state
+    before, after = state.rulings[part], rulings.ruling(version)
+    slots = state.slots_of(part)
+    if after.model.name != before.model.name:
+        chain.promote(part, after)
+    elif _recalibration(after) != _recalibration(before):
+        chain.recalibrate(part, after)
+    elif after.share != before.share and len(slots):
+        state.decision.core["share"][slots] = after.share  # acts at each entity's next refresh
+    state.rulings[part] = after
+    closing = rulings.resolve(version)
+    if closing is None or (closing.topic, closing.partition) != state.parts[part]:
+        return np.zeros(0, EVENT)
+    return _close(chain, stream, part, closing, offset)
+
+
+def _recalibration(ruling: object) -> int:
+    over = getattr(ruling, "recalibrated", None)
+    return -1 if over is None else int(over.version)
+
+
+def _close(chain: Chain, stream: str, part: int, change: Resolve, offset: int) -> NDArray[np.void]:
+    """End the incident of that id if it is open; an entity or an id that is not is no fault: it ended meanwhile."""
+    state = chain.state
+    slot = state.table.lookup(part).get(change.entity)
+    if slot is None or slot >= len(state.decision.core):
+        return np.zeros(0, EVENT)
+    core = state.decision.core[slot]
+    open_ids = set()
+    if core["phase"] == Phase.FIRING and not core["held"]:
+        open_ids.add(alert_id(stream, change.entity, Kind.ANOMALY, int(core["onset"])))
+    if core["held_count"] > 0:
+        open_ids.add(alert_id(stream, change.entity, Kind.DIGEST, int(core["digest_onset"])))
+    if change.alert_id not in open_ids:
+        return np.zeros(0, EVENT)
+    return resolve(state.decision, slot, part, int(core["last_us"]), offset)

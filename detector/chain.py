@@ -1,0 +1,351 @@
+"""The chain, from decoded records to incidents, in reading order.
+
+    build_chain(state, lags, far_ahead_us) -> Chain
+    chain.process(records, admitted) -> Outcome          # one batch, any cut, any interleaving of partitions
+    chain.describe() -> str
+
+The daemon, `replay`, the demo and the tests all run this chain; only its two ends differ. It reads no clock: every
+outcome is a function of a partition's records and of the rulings that its written changes put in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..pipelines import location, windows
+from ..pipelines.held import held_rows
+from ..pipelines.records import NO_TIME, Records, take_rows
+from ..pipelines.windows import Accepted, Verdict
+from ..thresholds import drift
+from ..thresholds.advance import advance
+from ..thresholds.calibration import begin_medians
+from ..thresholds.state import BLOCK_MEANS, EVENT, Rows
+from ..thresholds.warm import warm
+from .inforce import Ruling
+from .state import StreamState
+
+
+class Outcome(NamedTuple):
+    """What the chain made of B records. n of them were scored: `row` says which, the [n] columns what came out."""
+
+    records: Records
+    verdict: NDArray[np.uint8]
+    """[B] a `Verdict` per record."""
+    row: NDArray[np.int64]
+    """[n] index into `records`."""
+    score: NDArray[np.float64]
+    p: NDArray[np.float64]
+    """NaN for records of an entity's training range, which are not judged."""
+    threshold: NDArray[np.float64]
+    anomalous: NDArray[np.bool_]
+    onset: NDArray[np.int64]
+    """[n] the event time that names the firing alert the record belongs to, else NO_TIME."""
+    held: NDArray[np.bool_]
+    """[n] that alert is a digest."""
+    epoch: NDArray[np.int32]
+    caution: NDArray[np.uint8]
+    basis: NDArray[np.uint8]
+    """[n] a `thresholds.constants.Basis`: what the p-value stands on."""
+    observed: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    shares: NDArray[np.float32]
+    """[n, F] raw values, forecast, and each channel's part in what is strange."""
+    label: NDArray[np.int32]
+    """[n] index into `labels`: the calibration that judged the row."""
+    labels: tuple[str, ...]
+    events: NDArray[np.void]
+    """EVENT; `row` indexes the [n] columns."""
+    drifts: list[drift.Flag]
+    """Decisions of the partitions' detectors; `row` indexes the [n] columns."""
+
+
+class Stage(NamedTuple):
+    """One step of the chain: what it is called, what it does, and the function that does it."""
+
+    name: str
+    does: str
+    run: Callable[[StreamState, Work], None]
+
+
+@dataclass
+class Work:
+    """A batch under one ruling on its way through the stages. Each stage fills what the next ones read."""
+
+    records: Records
+    ruling: Ruling
+    accepted: Accepted = field(init=False)
+    """Filled by `window`; the columns below by the segments that follow, in order."""
+    start: int = 0
+    end: int = 0
+    """The segment at hand, as rows of `accepted`."""
+    scored: Any = None
+    clean: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """The outcome's [n] columns, each filled segment by segment."""
+    events: list[NDArray[np.void]] = field(default_factory=list)
+    blocks: list[NDArray[np.void]] = field(default_factory=list)
+    drifts: list[drift.Flag] = field(default_factory=list)
+
+    @property
+    def segment(self) -> slice:
+        """The rows at hand."""
+        return slice(self.start, self.end)
+
+    def slots(self) -> NDArray[np.int32]:
+        """[s] the slots of the segment."""
+        return self.records.slot[self.accepted.row[self.segment]]
+
+
+class Chain:
+    """The stages over one stream's state."""
+
+    def __init__(self, state: StreamState, stages: tuple[Stage, ...], lags: int) -> None:
+        self.state = state
+        self.stages = stages
+        self.lags = lags
+
+    def describe(self) -> str:
+        """The stages in order, one a line."""
+        width = max(len(stage.name) for stage in self.stages)
+        return "\n".join(f"{stage.name:<{width}}  {stage.does}" for stage in self.stages)
+
+    def process(self, records: Records, admitted: NDArray[np.int32]) -> Outcome:
+        """Take a batch through all stages.
+
+        `admitted` are the slots given out since the last call. Every part of the batch has a ruling.
+        """
+        self.state.admit(admitted)
+        parts = np.unique(records.part)
+        rulings = {id(self.state.rulings[p]): self.state.rulings[p] for p in parts.tolist()}
+        if len(rulings) <= 1:
+            return self._under(records, next(iter(rulings.values()), None))
+        # Partitions restored at different points of their changes: each group runs under its own ruling.
+        outcomes, rows = [], []
+        for ruling in rulings.values():
+            mine = np.array([p for p in parts.tolist() if self.state.rulings[p] is ruling], np.int32)
+            rows.append(np.flatnonzero(np.isin(records.part, mine)))
+            outcomes.append(self._under(take_rows(records, rows[-1]), ruling))
+        return _merged(records, outcomes, rows)
+
+    def promote(self, part: int, ruling: Ruling) -> None:
+        """Let a ruling with another model act in a part: a new epoch, smoothing restarted over the records held."""
+        self.state.rulings[part] = ruling
+        slots = self.state.slots_of(part)
+        if not len(slots):
+            return
+        self.state.install(ruling, slots)
+        held = held_rows(self.state.window, slots, self.lags)
+        mine = slots[held.owner]
+        scored = ruling.model.scorer.score(
+            self.state.assigned.panel[mine], held.window, held.jump, self.state.location.location[mine]
+        )
+        warm(self.state.decision, mine, held.time_us, scored.members)
+
+    def recalibrate(self, part: int, ruling: Ruling) -> None:
+        """Let a ruling with another calibration of the same model act in a part."""
+        self.state.rulings[part] = ruling
+        slots = self.state.slots_of(part)
+        if len(slots):
+            self.state.recalibrate(ruling, slots)
+
+    def _under(self, records: Records, ruling: Ruling | None) -> Outcome:
+        if ruling is None:
+            raise ValueError("a batch needs at least one record")
+        first, *later = self.stages
+        work = Work(records, ruling)
+        first.run(self.state, work)
+        n = len(work.accepted.row)
+        work.columns = _columns(n, records.values.shape[1])
+        slots = records.slot[work.accepted.row]
+        while work.end < n:
+            work.start, work.end = work.end, location.next_cut(self.state.location, slots, work.end)
+            for stage in later:
+                stage.run(self.state, work)
+        return Outcome(
+            records,
+            work.accepted.verdict,
+            work.accepted.row,
+            **work.columns,
+            label=np.zeros(n, np.int32),
+            labels=(ruling.label,),
+            events=_joined(work.events, EVENT),
+            drifts=work.drifts,
+        )
+
+
+def build_chain(state: StreamState, lags: int, far_ahead_us: int) -> Chain:
+    """The chain over `state` for models that look at `lags` records, in reading order.
+
+    The first stage sees the whole batch, the others one segment at a time: a segment ends where an entity that
+    is learning its own location may complete, so that no outcome depends on where batches were cut.
+    """
+    length = state.window.values.shape[1]
+    counters = state.schema.counter_index
+
+    def window(state: StreamState, work: Work) -> None:
+        work.accepted = windows.accept(state.window, work.records, counters, lags, far_ahead_us)
+
+    stages = (
+        Stage("window", f"ring of {length} records an entity; duplicates, order, lateness; last {lags} to score", window),
+        Stage("score", "scale, whiten, members (VAE first) and attribution, in blocks of constant shape", _score),
+        Stage("decide", "smooth, combine, rolling threshold, p-value, incident; calibration every 256 records", _decide),
+        Stage("learn", "a new entity's own location and scale, from its clean records", _learn),
+        Stage("drift", "ADWIN on standardised block means of score, input level and missing rate", _drift),
+    )
+    return Chain(state, stages, lags)
+
+
+def _score(state: StreamState, work: Work) -> None:
+    slots, here = work.slots(), work.segment
+    accepted = work.accepted
+    work.scored = work.ruling.model.scorer.score(
+        state.assigned.panel[slots], accepted.window[here], accepted.jump[here], state.location.location[slots]
+    )
+    work.columns["observed"][here] = accepted.window[here, -1]
+    work.columns["expected"][here] = work.scored.expected
+    work.columns["shares"][here] = work.scored.shares
+
+
+def _decide(state: StreamState, work: Work) -> None:
+    slots, here = work.slots(), work.segment
+    rows = work.accepted.row[here]
+    times = work.records.time_us[rows]
+    trained = (times >= state.assigned.trained_from[slots]) & (times <= state.assigned.trained_to[slots])
+    work.clean = np.zeros(len(slots), np.bool_)
+    if trained.any():
+        # An entity's training range lies before all that is judged of it, so the order within entities is kept.
+        _warm_up(state, work, np.flatnonzero(trained))
+    judged = slice(None) if not trained.any() else np.flatnonzero(~trained)
+    rows = rows[judged]
+    decided, events, blocks = advance(
+        state.decision,
+        state.progress,
+        state.assigned.owner,
+        work.ruling.prior,
+        work.ruling.rules,
+        Rows(
+            work.records.slot[rows],
+            work.records.part[rows],
+            work.records.offset[rows],
+            work.records.time_us[rows],
+            work.scored.members[judged],
+            work.accepted.missing[here][judged],
+            work.scored.level[judged],
+        ),
+    )
+    for name in ("score", "p", "threshold", "anomalous", "onset", "held", "epoch", "caution", "basis"):
+        work.columns[name][here][judged] = getattr(decided, name)
+    work.clean[judged] = decided.clean
+    shift = np.arange(work.start, work.end)[judged]
+    if len(events):
+        events["row"] = shift[events["row"]]
+        work.events.append(events)
+    if len(blocks):
+        blocks["row"] = shift[blocks["row"]]
+        work.blocks.append(blocks)
+
+
+def _warm_up(state: StreamState, work: Work, mine: NDArray[np.int64]) -> None:
+    slots, here = work.slots()[mine], work.segment
+    rows = work.accepted.row[here][mine]
+    warmed = warm(state.decision, slots, work.records.time_us[rows], work.scored.members[mine])
+    work.columns["score"][here][mine] = warmed.score
+    work.columns["threshold"][here][mine] = warmed.threshold
+    work.columns["epoch"][here][mine] = state.decision.core["epoch"][slots]
+
+
+def _learn(state: StreamState, work: Work) -> None:
+    here = work.segment
+    slots = work.slots()
+    completed = location.learn(
+        state.location, slots, work.clean, work.accepted.window[here, -1], work.accepted.jump[here]
+    )
+    if len(completed):
+        begin_medians(state.decision, slots[completed], work.ruling.prior)
+
+
+def _drift(state: StreamState, work: Work) -> None:
+    blocks = _joined(work.blocks, BLOCK_MEANS)
+    work.blocks.clear()
+    for block in blocks:
+        work.drifts.extend(drift.take(state.drift, block, work.ruling.model.reference))
+
+
+def _columns(n: int, features: int) -> dict[str, NDArray[Any]]:
+    """The outcome's columns as they stand where nothing was judged."""
+    return {
+        "score": np.full(n, np.nan),
+        "p": np.full(n, np.nan),
+        "threshold": np.full(n, np.nan),
+        "anomalous": np.zeros(n, np.bool_),
+        "onset": np.full(n, NO_TIME, np.int64),
+        "held": np.zeros(n, np.bool_),
+        "epoch": np.zeros(n, np.int32),
+        "caution": np.zeros(n, np.uint8),
+        "basis": np.zeros(n, np.uint8),
+        "observed": np.empty((n, features), np.float32),
+        "expected": np.empty((n, features), np.float32),
+        "shares": np.empty((n, features), np.float32),
+    }
+
+
+def _joined(arrays: list[NDArray[np.void]], dtype: np.dtype[Any]) -> NDArray[np.void]:
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.zeros(0, dtype)
+
+
+def _merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int64]]) -> Outcome:
+    """One outcome, in the order of `records`, of several over parts of its rows."""
+    verdict = np.empty(len(records.slot), np.uint8)
+    for outcome, mine in zip(outcomes, rows, strict=True):
+        verdict[mine] = outcome.verdict
+    where = np.concatenate([mine[outcome.row] for outcome, mine in zip(outcomes, rows, strict=True)])
+    order = np.argsort(where, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    firsts = np.cumsum([0] + [len(outcome.row) for outcome in outcomes])
+    events = _moved([outcome.events for outcome in outcomes], firsts, place)
+    drifts = [
+        flag._replace(row=int(place[first + flag.row]))
+        for first, outcome in zip(firsts.tolist(), outcomes, strict=False)
+        for flag in outcome.drifts
+    ]
+    labels = tuple(label for outcome in outcomes for label in outcome.labels)
+    label = np.concatenate([np.full(len(o.row), i, np.int32) for i, o in enumerate(outcomes)])
+    columns = {
+        name: np.concatenate([getattr(outcome, name) for outcome in outcomes])[order]
+        for name in _columns(0, 0)
+    }
+    return Outcome(
+        records,
+        verdict,
+        where[order],
+        **columns,
+        label=label[order],
+        labels=labels,
+        events=events,
+        drifts=drifts,
+    )
+
+
+def _moved(
+    tables: list[NDArray[np.void]], firsts: NDArray[np.int64], place: NDArray[np.int64]
+) -> NDArray[np.void]:
+    """Tables of several groups as one, their `row` columns at the rows' places in the whole, in that order."""
+    moved = [table.copy() for table in tables]
+    for table, first in zip(moved, firsts[:-1].tolist(), strict=True):
+        table["row"] = place[first + table["row"]]
+    joined = np.concatenate(moved)
+    return joined[np.argsort(joined["row"], kind="stable")]
+
+
+def unscored(outcome: Outcome) -> dict[Verdict, int]:
+    """How many records got each verdict other than SCORED."""
+    counts = np.bincount(outcome.verdict, minlength=len(Verdict))
+    return {verdict: int(counts[verdict]) for verdict in Verdict if verdict is not Verdict.SCORED}

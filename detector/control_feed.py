@@ -1,0 +1,72 @@
+"""The control topic as a running daemon follows it: changes in order, their models loaded beside the loop."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from concurrent.futures import Executor, Future
+from typing import NamedTuple
+
+from ..errors import ArtefactError
+from ..pipelines.brokers.base import Broker
+from .changes import Promotion, Rollback, Versioned
+from .control import Artefacts, Unloadable, from_message, read_all
+from .inforce import Model
+from .rulings import Rulings
+
+log = logging.getLogger(__name__)
+
+
+class Arrived(NamedTuple):
+    """A change that was taken in, and why it has no effect here (or an empty text)."""
+
+    change: Versioned | Unloadable
+    why: str
+
+
+class ControlFeed:
+    """Belongs to the loop's thread; models are loaded and compiled by `loader`, so that the loop does not pause."""
+
+    def __init__(self, broker: Broker, topic: str, artefacts: Artefacts, rulings: Rulings, loader: Executor) -> None:
+        self._topic = topic
+        self._artefacts = artefacts
+        self._rulings = rulings
+        self._loader = loader
+        self._waiting: deque[tuple[Versioned | Unloadable, Future[Model] | None]] = deque()
+        for change in read_all(broker, topic, artefacts):
+            self._take(change, None)
+        self._consumer = broker.consumer(headers=False)
+        self._consumer.assign([(topic, 0, rulings.newest + 1)])
+
+    def arrived(self) -> list[Arrived]:
+        """The changes that are ready to act, in order; one whose model still loads holds those behind it."""
+        batch = self._consumer.consume(100, 0.0)
+        for offset, value in zip(batch.offset, batch.value, strict=True):
+            if value is not None:
+                change = from_message(offset, value, self._artefacts)
+                self._waiting.append((change, self._begin(change)))
+        done = []
+        while self._waiting and (self._waiting[0][1] is None or self._waiting[0][1].done()):
+            change, model = self._waiting.popleft()
+            done.append(self._take(change, model))
+        return done
+
+    def close(self) -> None:
+        """Release the consumer."""
+        self._consumer.close()
+
+    def _begin(self, change: Versioned | Unloadable) -> Future[Model] | None:
+        if isinstance(change, Versioned) and isinstance(change.change, Promotion | Rollback):
+            return self._loader.submit(self._rulings.model, change.change.model)
+        return None
+
+    def _take(self, change: Versioned | Unloadable, model: Future[Model] | None) -> Arrived:
+        if model is not None:
+            try:
+                model.result()
+            except ArtefactError as fault:
+                change = Unloadable(change.version, "promotion", str(fault))
+        why = self._rulings.take(change)
+        if why:
+            log.error("a change has no effect here", extra={"change": change.version, "why": why})
+        return Arrived(change, why)

@@ -1,0 +1,84 @@
+"""What decides in one partition: the model version, the budget and the calibration, at one point of its records.
+
+A partition moves from one `Ruling` to the next at a written offset and nowhere else, so two partitions of a
+stream may for a while stand under different ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models.panel import Scorer
+from ..models.version import Version
+from ..thresholds.budget import Budget
+from ..thresholds.calibration import Calibration, take
+from ..thresholds.state import Settings as Rules
+
+
+class Model(NamedTuple):
+    """A loaded version for one stream, ready to score. Row E of its arrays serves entities it does not know."""
+
+    version: Version
+    scorer: Scorer
+    location: NDArray[np.float32]
+    """[E+1, 4, F] by the stream's features."""
+    calibration: Calibration
+    """E+1 rows; the last is the pooled prior."""
+    trained_from: NDArray[np.int64]
+    trained_to: NDArray[np.int64]
+    """[E+1] event times, microseconds; NO_TIME in the last."""
+    reference: dict[str, NDArray[np.float64]]
+    """Signal -> [2] mean and sd of block means in training: what drift is measured against."""
+
+    @property
+    def name(self) -> str:
+        """The version's name."""
+        return self.version.name
+
+
+class Recalibrated(NamedTuple):
+    """What takes the place of the version's own calibration."""
+
+    version: int
+    """The change that brought it."""
+    rows: dict[str, int]
+    """Entity to row of `calibration`."""
+    calibration: Calibration
+    """One row per entity of `rows`, then the prior."""
+
+
+class Ruling(NamedTuple):
+    """Everything that decides in a partition."""
+
+    change: int
+    """The last change that acts here; -1 before any."""
+    model: Model
+    budget: Budget
+    entities: int
+    """How many the budget is split over."""
+    rules: Rules
+    recalibrated: Recalibrated | None = None
+
+    @property
+    def share(self) -> float:
+        """Openings a day that an entity may have."""
+        return self.budget.share(self.entities)
+
+    @property
+    def prior(self) -> Calibration:
+        """The pooled row for entities that nothing is known of."""
+        source = self.model.calibration if self.recalibrated is None else self.recalibrated.calibration
+        return take(source, [-1])
+
+    @property
+    def label(self) -> str:
+        """The calibration's name in messages: the model, and the recalibration over it."""
+        over = "" if self.recalibrated is None else f"+{self.recalibrated.version}"
+        return f"{self.model.name}{over}"
+
+    def note(self) -> dict[str, Any]:
+        """What a snapshot keeps, to know the same ruling again."""
+        return {"change": self.change, "model": self.model.name}

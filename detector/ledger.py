@@ -1,0 +1,183 @@
+"""What a stream tells Prometheus and `tocsin status`: counted once per batch, never per record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..pipelines.brokers.base import Batch, Consumer, Events, Part
+from ..pipelines.windows import Verdict
+from ..thresholds.constants import Kind
+from ..thresholds.drift import Flag
+from . import metric_defs as defs
+from .alerts import Alert
+from .chain import Outcome, unscored
+from .changelog import Decision
+from .changes import Recalibration
+from .clocks import Clocks
+from .control import Unloadable
+from .control_feed import Arrived
+from .metrics import Metrics
+from .outbox import Acknowledged
+from .reading import Read
+from .view import Gauges
+from .wire import number
+
+RECENT = 100
+
+
+class Ledger:
+    """The metrics of one stream. Called by the loop's thread."""
+
+    def __init__(self, metrics: Metrics, stream: str, clocks: Clocks) -> None:
+        self._metrics = metrics
+        self._stream = stream
+        self._clocks = clocks
+        self.recent: list[Alert] = []
+        """The latest alerts, oldest first, at most RECENT."""
+        metrics.start_stream(stream)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of a batch."""
+        begun = self._clocks.monotonic()
+        try:
+            yield
+        finally:
+            self._metrics.observe(defs.STAGE_SECONDS, self._clocks.monotonic() - begun, name)
+
+    def stage_seconds(self, name: str, seconds: float) -> None:
+        """The same where the time was taken elsewhere."""
+        self._metrics.observe(defs.STAGE_SECONDS, seconds, name)
+
+    def batch(self, batch: Batch, read: Read, outcome: Outcome | None) -> None:
+        """A batch that has landed."""
+        metrics, stream = self._metrics, self._stream
+        metrics.add(defs.RECORDS_CONSUMED, batch.size, stream)
+        metrics.observe(defs.BATCH_RECORDS, batch.size, stream)
+        if outcome is None:
+            return
+        metrics.add(defs.RECORDS_SCORED, len(outcome.row), stream)
+        for verdict, count in unscored(outcome).items():
+            if count:
+                metrics.add(defs.RECORDS_UNSCORED, count, stream, Verdict(verdict).name.lower())
+        metrics.observe(defs.SCORE_HISTOGRAM, outcome.score, stream)
+        metrics.observe(defs.THRESHOLD_HISTOGRAM, outcome.threshold, stream)
+        metrics.add(defs.ANOMALOUS, int(np.count_nonzero(outcome.anomalous)), stream)
+        kinds = outcome.events["kind"]
+        opened = int(np.count_nonzero((kinds == Kind.OPENED) | (kinds == Kind.DIGEST_OPENED)))
+        held = int(np.count_nonzero((kinds == Kind.DIGEST_OPENED) | (kinds == Kind.DIGEST_UPDATED)))
+        metrics.add(defs.INCIDENTS_OPENED, opened, stream)
+        metrics.add(defs.INCIDENTS_HELD, held, stream)
+
+    def refused(self, reason: str, sent: bool) -> None:
+        """A message that could not be used; `sent` to the dead letters, or only counted after too many rounds."""
+        self._metrics.add(defs.DEAD_LETTERS, 1, self._stream, reason if sent else "looping")
+
+    def alerts(self, alerts: Iterable[Alert]) -> None:
+        """Alerts that were handed to the producer."""
+        self.recent = [*self.recent, *alerts][-RECENT:]
+
+    def acknowledged(self, done: Iterable[Acknowledged]) -> None:
+        """Alerts that the broker holds."""
+        latencies = []
+        for one in done:
+            self._metrics.add(defs.ALERTS, 1, self._stream, one.severity, one.status)
+            latencies.append(one.latency_s)
+        if latencies:
+            self._metrics.observe(defs.ALERT_LATENCY, latencies, self._stream)
+
+    def drift(self, flag: Flag, part: Part, offset: int, time_us: int) -> Decision:
+        """Count a drift decision, and the message to write of it."""
+        self._metrics.add(defs.DRIFT_DECISIONS, 1, self._stream, part[0], str(part[1]), flag.signal)
+        return Decision(
+            partition=part[1],
+            offset=offset,
+            kind="drift",
+            of=flag.signal,
+            time_us=time_us,
+            group=self._stream,
+            values={"before": number(flag.before), "after": number(flag.after), "blocks": float(flag.blocks)},
+        )
+
+    def change(self, arrived: Arrived) -> None:
+        """A change that came on the control topic."""
+        change = arrived.change
+        if isinstance(change, Unloadable):
+            if change.kind in ("promotion", "rollback"):
+                self._metrics.add(defs.MODEL_FAILURES, 1, self._stream)
+            recalibration = change.kind == "recalibration"
+        else:
+            recalibration = isinstance(change.change, Recalibration)
+        if recalibration:
+            self._metrics.add(defs.RECALIBRATIONS, 1, self._stream, "refused" if arrived.why else "applied")
+
+    def snapshot(self, size: int) -> None:
+        """A partition's snapshot that was handed to the producer."""
+        self._metrics.add(defs.SNAPSHOTS, 1, self._stream)
+        self._metrics.add(defs.SNAPSHOT_BYTES, size, self._stream)
+
+    def committed(self, side: Consumer, offsets: Mapping[Part, int]) -> None:
+        """Offsets that the group has stored; lag is the end of each partition less them."""
+        self._metrics.set(defs.COMMIT_TIME, self._clocks.wall(), self._stream)
+        for part, end in side.end_offsets(offsets).items():
+            self._metrics.set(defs.LAG, end - offsets[part], self._stream, part[0], str(part[1]))
+
+    def consumer_events(self, events: Events) -> None:
+        """What the client met."""
+        for name, count in events.errors.items():
+            self._metrics.add(defs.BROKER_ERRORS, count, self._stream, name)
+        for loss in events.losses:
+            self._metrics.add(
+                defs.DATA_LOSS, max(loss.lost, 0), self._stream, loss.topic, str(loss.partition)
+            )
+
+    def assigned(self, parts: list[Part], seconds: float, replayed: int) -> None:
+        """Partitions that were taken over."""
+        self._metrics.add(defs.REBALANCES, 1, self._stream, "assigned")
+        self._metrics.set(defs.RESTORE_SECONDS, seconds, self._stream)
+        self._metrics.add(defs.RESTORED_RECORDS, replayed, self._stream)
+
+    def gone(self, parts: list[Part], event: str) -> None:
+        """Partitions that another member owns from now on."""
+        self._metrics.add(defs.REBALANCES, 1, self._stream, event)
+        for topic, partition in parts:
+            for definition in (defs.LAG, defs.EVENT_TIME, defs.DRIFT_MEAN, defs.DRIFT_ESTIMATE):
+                self._metrics.drop(definition, self._stream, topic, str(partition))
+
+    def phase(self, phase: str) -> None:
+        """What the stream is doing: starting, collecting, training, restoring, live, stopped."""
+        self._metrics.choose(defs.STREAM_PHASE, phase, self._stream)
+
+    def training(self, share: float) -> None:
+        """How much of the first model is done."""
+        self._metrics.set(defs.TRAINING_PROGRESS, share, self._stream)
+
+    def gauges(self, shown: Gauges) -> None:
+        """What the state shows."""
+        metrics, stream = self._metrics, self._stream
+        for definition, value in (
+            (defs.ENTITIES, shown.entities),
+            (defs.ENTITIES_WARMING, shown.warming),
+            (defs.ENTITIES_TORN, shown.torn),
+            (defs.INCIDENTS_PENDING, shown.pending),
+            (defs.INCIDENTS_OPEN, shown.firing),
+            (defs.OPENINGS, shown.opened_today),
+            (defs.BUDGET, shown.budget_per_day),
+            (defs.CHANGE_VERSION, shown.change),
+            (defs.CALIBRATION_VERSION, shown.calibration),
+            (defs.COMPILATIONS, shown.compilations),
+            (defs.PARTITIONS, len(shown.parts)),
+        ):
+            metrics.set(definition, value, stream)
+        metrics.replace(defs.MODEL_INFO, {shown.model: 1.0} if shown.model else {}, stream)
+        metrics.replace(defs.ENTITY_SCORE, shown.top, stream)
+        for (topic, partition), one in shown.parts.items():
+            labels = (stream, topic, str(partition))
+            if one.watermark_s is not None:
+                metrics.set(defs.EVENT_TIME, one.watermark_s, *labels)
+            for signal, (mean, estimate) in one.drift.items():
+                metrics.set(defs.DRIFT_MEAN, mean, *labels, signal)
+                metrics.set(defs.DRIFT_ESTIMATE, estimate, *labels, signal)

@@ -1,0 +1,133 @@
+"""What a stream sends: alerts, scores, decisions, dead letters; and when each alert was acknowledged."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from .. import __version__
+from ..errors import DeliveryFailed
+from ..pipelines.brokers.base import Batch, Headers, Part, Producer
+from .alerts import Alert
+from .alerts import message_of as alert_message
+from .changelog import Decision, Pair, encode_decision
+from .deadletters import Failed, dead_letter, looping
+from .publish import Said
+from .scores import ScoreRecord
+from .scores import message_of as score_message
+from .settings import Stream
+
+
+class Sent(NamedTuple):
+    """An alert on its way: acknowledged once `sequence` messages are."""
+
+    sequence: int
+    severity: str
+    status: str
+    seconds_of: float
+    """Wall-clock seconds of the record that completed it, as its broker or sender stamped it."""
+
+
+class Acknowledged(NamedTuple):
+    """An alert that its topic holds."""
+
+    severity: str
+    status: str
+    latency_s: float
+
+
+class Outbox:
+    """The producer of one stream. Belongs to the thread that consumes."""
+
+    def __init__(self, producer: Producer, stream: Stream, parts: Callable[[int], Part], wall: Callable[[], float]) -> None:
+        self._producer = producer
+        self._stream = stream
+        self._part = parts
+        self._wall = wall
+        self._handed = 0
+        self._waiting: deque[Sent] = deque()
+
+    def say(self, said: Iterable[Said], seconds_of: Callable[[Said], float]) -> list[Alert]:
+        """Send alerts and decisions in order; returns the alerts."""
+        alerts = []
+        for one in said:
+            if isinstance(one.message, Decision):
+                self.decide(self._part(one.part), one.message)
+                continue
+            message = alert_message(one.message)
+            self._send(self._stream.alerts, message.value, message.key, message.headers)
+            labels = one.message.labels
+            self._waiting.append(
+                Sent(self._handed, labels.severity.value, one.message.status.value, seconds_of(one))
+            )
+            alerts.append(one.message)
+        return alerts
+
+    def decide(self, part: Part, decision: Decision) -> None:
+        """Write a decision to the partition's changelog."""
+        self.record(part, encode_decision(part[0], decision))
+
+    def record(self, part: Part, pair: Pair) -> None:
+        """Write one message to the partition's changelog."""
+        key, value = pair
+        self._handed += 1
+        self._producer.produce(self._stream.changelog, value, key, partition=part[1])
+
+    def scores(self, records: Iterable[ScoreRecord]) -> None:
+        """Send one message per record to the scores topic."""
+        assert self._stream.scores is not None
+        for record in records:
+            message = score_message(record)
+            self._send(self._stream.scores, message.value, message.key, None)
+
+    def refuse(self, batch: Batch, message: int, reason: str, detail: str) -> bool:
+        """Send a message to the dead letters; False where it has come back too often and is only counted."""
+        headers = None if batch.headers is None else batch.headers[message]
+        if looping(headers):
+            return False
+        failed = Failed(
+            batch.topic[message],
+            batch.partition[message],
+            batch.offset[message],
+            batch.timestamp_ms[message],
+            batch.key[message],
+            batch.value[message],
+            headers,
+        )
+        letter = dead_letter(failed, reason, detail, self._stream.name, __version__)
+        self._send(self._stream.dead_letter, letter.value, letter.key, letter.headers)
+        return True
+
+    def acknowledged(self) -> list[Acknowledged]:
+        """The alerts that were acknowledged since the last call."""
+        self._producer.poll(0)
+        now, done = self._wall(), []
+        while self._waiting and self._waiting[0].sequence <= self._producer.delivered:
+            sent = self._waiting.popleft()
+            done.append(Acknowledged(sent.severity, sent.status, max(now - sent.seconds_of, 0.0)))
+        return done
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until everything sent is acknowledged; False while the broker still owes answers.
+
+        Raises:
+            DeliveryFailed: something was refused for good: nothing after it may be committed.
+        """
+        try:
+            self._producer.flush(timeout_s)
+        except DeliveryFailed:
+            if self._producer.waiting and self._producer.broker_down:
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        """Release the producer."""
+        self._producer.close()
+
+    def _send(
+        self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None
+    ) -> None:
+        self._handed += 1
+        self._producer.produce(topic, value, key, headers=headers)

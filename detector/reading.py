@@ -1,0 +1,80 @@
+"""From a broker's batch to records: the decoder of the stream's format, and what it leaves over."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..pipelines.brokers.base import Batch, Part
+from ..pipelines.decode_wide import WideDecoder
+from ..pipelines.decoding import Rejection, Tally
+from ..pipelines.records import Messages, Records
+from .settings import Decode, Stream
+from .state import StreamState
+
+
+class Read(NamedTuple):
+    """A decoded batch."""
+
+    records: Records
+    message: NDArray[np.int64]
+    """[B] the message each record came from."""
+    rejected: list[Rejection]
+    tally: Tally
+    admitted: NDArray[np.int32]
+    """Slots given out while decoding."""
+    next_offsets: dict[Part, int]
+    sizes: dict[Part, int]
+    """Bytes of input, by partition."""
+
+    @property
+    def rows(self) -> int:
+        """How many records there are."""
+        return len(self.message)
+
+
+class Reader:
+    """Decodes for one stream. New entities get slots; nothing else of the state is touched."""
+
+    def __init__(self, stream: Stream, decode: Decode, state: StreamState) -> None:
+        self._state = state
+        self._wide = WideDecoder(
+            state.schema,
+            entity=stream.entity or None,
+            time=stream.time or None,
+            time_unit=stream.time_unit,
+            max_bytes=decode.max_message_bytes,
+        )
+
+    def read(self, batch: Batch) -> Read:
+        """Decode a batch whose partitions the state knows."""
+        next_offsets: dict[Part, int] = {}
+        sizes: dict[Part, int] = {}
+        index: dict[Part, int] = {}
+        parts = np.empty(batch.size, np.int32)
+        for row, part in enumerate(zip(batch.topic, batch.partition, strict=True)):
+            if part not in index:
+                index[part] = self._state.parts.index(part)
+                sizes[part] = 0
+            parts[row] = index[part]
+            next_offsets[part] = batch.offset[row] + 1
+            sizes[part] += len(batch.value[row] or b"")
+        messages = Messages(
+            parts,
+            np.array(batch.offset, np.int64),
+            np.array(batch.timestamp_ms, np.int64),
+            batch.key,
+            batch.value,
+        )
+        decoded = self._wide.decode(messages, self._state.table)
+        return Read(
+            decoded.records,
+            decoded.message,
+            decoded.rejected,
+            decoded.tally,
+            self._state.table.take_new(),
+            next_offsets,
+            sizes,
+        )

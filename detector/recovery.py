@@ -1,0 +1,95 @@
+"""Taking a partition over: its snapshot, then a silent replay to the committed offset, through every written change."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..errors import StateError
+from ..pipelines.brokers.base import Batch, Consumer, Part
+from .acting import act
+from .chain import Chain
+from .owned import Owned
+from .reading import Reader
+from .restore import Recovered, between, cut
+from .rulings import Rulings
+
+log = logging.getLogger(__name__)
+
+
+class Recovery(NamedTuple):
+    """What a partition is recovered with."""
+
+    chain: Chain
+    reader: Reader
+    rulings: Rulings
+    stream: str
+    side: Consumer
+    """A consumer outside the group, for the silent replay."""
+    starts: Callable[[Part], int]
+    """Where a partition begins of which nothing is known."""
+    beat: Callable[[], None]
+
+    def recover(self, part: Part, found: Recovered, committed: int | None) -> tuple[Owned, int]:
+        """Bring a partition to the offset at which it goes on; returns it and the records replayed.
+
+        Raises:
+            StateError: the snapshot does not fit, or was made under changes that the control topic does not hold.
+        """
+        index = self.chain.state.part(*part)
+        if found.snapshot is None:
+            begin = self.starts(part) if committed is None else committed
+            self.chain.state.drop(index)
+            self.chain.state.rulings[index] = self.rulings.ruling()
+            return Owned(part, index, begin, begin, None), 0
+        version = int(found.snapshot.note["change"])
+        if version > self.rulings.newest:
+            raise StateError(
+                f"The state of {part[0]}/{part[1]} was made under change {version} of the control topic, which ends at "
+                f"{self.rulings.newest}. Was that topic deleted? Start a stream with a new name, or restore the topic."
+            )
+        ruling = self.rulings.ruling(version)
+        self.chain.state.restore(index, found.snapshot, ruling)
+        begin = found.snapshot.next_offset
+        target = begin if committed is None else max(committed, begin)
+        owned = Owned(part, index, begin, committed or begin, found.marker, deque(found.applied))
+        if ruling.model.name != found.snapshot.note["model"]:
+            log.warning("a model that could not be loaded before acts now", extra={"model": ruling.model.name})
+            self.chain.promote(index, ruling)
+        replayed = self._replay(owned, target)
+        self._act_due(owned, target)
+        owned.next_offset = target
+        owned.snapshot_offset = begin
+        return owned, replayed
+
+    def _replay(self, owned: Owned, target: int) -> int:
+        replayed = 0
+        for batch in between(self.side, owned.part, owned.next_offset, target, self.beat):
+            if batch.offset[0] > owned.next_offset and replayed == 0:
+                log.error(
+                    "input was deleted that the state had not seen; it goes on without",
+                    extra={"part": f"{owned.part[0]}/{owned.part[1]}", "from": owned.next_offset, "to": batch.offset[0]},
+                )
+            first = 0
+            for row, offset in enumerate(batch.offset):
+                if owned.pending and offset >= owned.pending[0].first_offset:
+                    self._process(cut(batch, first, row))
+                    first = row
+                    self._act_due(owned, offset)
+            self._process(cut(batch, first, batch.size))
+            replayed += batch.size
+        return replayed
+
+    def _process(self, batch: Batch) -> None:
+        if batch:
+            read = self.reader.read(batch)
+            if read.rows:
+                self.chain.process(read.records, read.admitted)
+
+    def _act_due(self, owned: Owned, offset: int) -> None:
+        while owned.pending and owned.pending[0].first_offset <= offset:
+            applied = owned.pending.popleft()
+            if applied.version > self.chain.state.rulings[owned.index].change:
+                act(self.chain, self.rulings, self.stream, owned.index, applied.version, applied.first_offset)

@@ -1,0 +1,90 @@
+"""A partition's state out of the changelog, and the silent replay that brings it to the committed offset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from ..pipelines.brokers.base import Batch, Broker, Consumer, Part
+from .changelog import Applied, Marker, Restored, Restorer, Snapshot, encode_snapshot
+from .control import read_to_end
+from .outbox import Outbox
+
+STALL_S = 60.0
+
+
+class Recovered(NamedTuple):
+    """Where a partition stands when it is taken over, and what its changelog said."""
+
+    snapshot: Snapshot | None
+    marker: Marker | None
+    applied: list[Applied]
+    """Changes that act at or after the snapshot's offset, in order."""
+
+
+def read_changelog(broker: Broker, topic: str, parts: list[Part]) -> dict[Part, Restored]:
+    """What the changelog holds of input partitions, read to its ends as they are now.
+
+    Raises:
+        StateError: a value is corrupt or of a newer format.
+    """
+    consumer = broker.consumer(headers=False)
+    try:
+        restorer = Restorer()
+        for batch in read_to_end(consumer, {(topic, partition) for _, partition in parts}):
+            for key, value in zip(batch.key, batch.value, strict=True):
+                restorer.feed(key, value)
+        return {part: restorer.restored(*part) for part in parts}
+    finally:
+        consumer.close()
+
+
+def recovered(restored: Restored) -> Recovered:
+    """What is left to do of a partition's changelog: its newest snapshot, and the changes after it."""
+    snapshot = restored.snapshot
+    after = -1 if snapshot is None else int(snapshot.note["change"])
+    return Recovered(snapshot, restored.marker, [a for a in restored.applied if a.version > after])
+
+
+def between(
+    consumer: Consumer, part: Part, begin: int, end: int, beat: Callable[[], None]
+) -> Iterator[Batch]:
+    """The records of a partition from `begin` up to before `end`. `beat` is called while it goes on.
+
+    The consumer is one of its own, outside any group.
+    """
+    consumer.assign([(*part, begin)])
+    while consumer.position().get(part, begin) < end:
+        beat()
+        batch = consumer.consume(4096, 0.5)
+        if not batch:
+            if consumer.begin_offsets([part])[part] >= end:
+                return
+            continue
+        if batch.offset[-1] >= end:
+            keep = sum(offset < end for offset in batch.offset)
+            yield cut(batch, 0, keep)
+            return
+        yield batch
+
+
+def cut(batch: Batch, first: int, last: int) -> Batch:
+    """The rows from `first` up to before `last`."""
+    rows = slice(first, last)
+    return Batch(
+        batch.topic[rows],
+        batch.partition[rows],
+        batch.offset[rows],
+        batch.timestamp_ms[rows],
+        batch.key[rows],
+        batch.value[rows],
+        None if batch.headers is None else batch.headers[rows],
+    )
+
+
+def write_snapshot(outbox: Outbox, part: Part, snapshot: Snapshot, previous: Marker | None, writer: int) -> tuple[Marker, int]:
+    """Hand a snapshot to the producer; returns its marker and its bytes. It counts once it is acknowledged."""
+    pairs, marker = encode_snapshot(*part, snapshot, previous, writer)
+    for pair in pairs:
+        outbox.record(part, pair)
+    return marker, sum(len(value or b"") for _, value in pairs)

@@ -1,0 +1,162 @@
+"""From the changes of the control topic to the ruling that each of them leaves in force."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..models.panel import Scorer
+from ..models.version import Version
+from ..pipelines.schema import FeatureSchema
+from ..thresholds.budget import Budget, default_budget, parse_budget
+from ..thresholds.calibration import Calibration
+from ..thresholds.drift import SIGNALS
+from ..thresholds.state import Settings as Rules
+from .changes import START, Effective, Recalibration, Resolve, Versioned, apply, unpack_arrays
+from .control import Unloadable
+from .inforce import Model, Recalibrated, Ruling
+from .settings import Incidents, Settings, with_changes
+
+LEAST_CAP = 5
+CAP_SHARES = 10.0
+
+
+def loaded(version: Version, schema: FeatureSchema) -> Model:
+    """A version made ready to score records of `schema`; compiles its panel.
+
+    Raises:
+        KeyError: the version uses a feature that the stream does not have.
+    """
+    scorer = Scorer(version.params, version.positions(schema.names), len(schema.names))
+    scorer.warm()
+    fields = {name: version.calibration[name] for name in Calibration._fields}
+    return Model(
+        version,
+        scorer,
+        version.widened_location(schema.names),
+        Calibration(**fields),
+        version.calibration["trained_from_us"],
+        version.calibration["trained_to_us"],
+        {
+            signal: np.array([version.reference["mean"][i], version.reference["sd"][i]])
+            for i, signal in enumerate(SIGNALS)
+        },
+    )
+
+
+class Rulings:
+    """The fold over a stream's changes, with the ruling after each. Models and rulings are made once.
+
+    `load` gives a model by its version's name and raises ArtefactError where it cannot.
+    """
+
+    def __init__(self, settings: Settings, load: Callable[[str], Model]) -> None:
+        self._settings = settings
+        self._load = load
+        self._states: dict[int, Effective] = {-1: START}
+        self._changes: dict[int, Versioned] = {}
+        self._made: dict[int, Ruling] = {}
+        self._models: dict[str, Model] = {}
+        self.newest = -1
+        """The last change that was taken in."""
+
+    def take(self, change: Versioned | Unloadable) -> str:
+        """Take the next change in; returns why it has no effect, or an empty text.
+
+        Changes come in the order of their versions; one that was taken already is ignored.
+        """
+        if change.version <= self.newest:
+            return ""
+        before = self._states[self.newest]
+        self.newest = change.version
+        if isinstance(change, Unloadable):
+            self._states[change.version] = before._replace(version=change.version, refused=change.why)
+            return change.why
+        self._changes[change.version] = change
+        self._states[change.version] = apply(before, change)
+        return self._states[change.version].refused
+
+    def effective(self, version: int | None = None) -> Effective:
+        """What is in force after a change; after all by default."""
+        return self._states[self.newest if version is None else version]
+
+    def change(self, version: int) -> Versioned | None:
+        """The change itself; None where it could not be loaded."""
+        return self._changes.get(version)
+
+    def resolve(self, version: int) -> Resolve | None:
+        """The change where it closes an incident by hand, which leaves the ruling as it is."""
+        found = self._changes.get(version)
+        return found.change if found is not None and isinstance(found.change, Resolve) else None
+
+    def known(self) -> list[int]:
+        """The versions of all changes taken in, ascending."""
+        return [version for version in self._states if version >= 0]
+
+    def model(self, name: str) -> Model:
+        """A loaded model, kept for later."""
+        if name not in self._models:
+            self._models[name] = self._load(name)
+        return self._models[name]
+
+    def ruling(self, version: int | None = None) -> Ruling:
+        """The ruling after a change; the same object whenever it is asked for.
+
+        Raises:
+            ArtefactError: its model cannot be loaded.
+            LookupError: no model has been promoted up to that change.
+        """
+        at = self.newest if version is None else version
+        if at not in self._made:
+            self._made[at] = self._ruling(at)
+        return self._made[at]
+
+    def _ruling(self, version: int) -> Ruling:
+        now = self._states[version].in_force
+        if now.model is None:
+            raise LookupError("no model has been promoted")
+        model = self.model(now.model)
+        entities = model.version.trained_entities
+        recalibrated = None
+        if now.recalibration is not None:
+            change = self._changes[now.recalibration.version].change
+            assert isinstance(change, Recalibration)
+            entities = change.entities
+            recalibrated = _recalibrated(now.recalibration.version, change)
+        text = now.budget or self._settings.thresholds.budget
+        budget = parse_budget(text) if text else default_budget(entities)
+        most = now.max_incidents or self._settings.thresholds.max_incidents
+        most = most or cap(budget.share(entities))
+        rules = rules_of(self._settings.incidents, now.settings, most)
+        return Ruling(version, model, budget, entities, rules, recalibrated)
+
+
+def cap(share: float) -> int:
+    """The default hard cap on an entity's openings of a day: ten times its share, at least five."""
+    return max(LEAST_CAP, math.ceil(CAP_SHARES * share))
+
+
+def rules_of(incidents: Incidents, changed: dict[str, Any], most: int) -> Rules:
+    """The incident machine's rules: the file's, under what changes have set since (`incidents.k`)."""
+    own = {name.partition(".")[2]: value for name, value in changed.items() if name.startswith("incidents.")}
+    now = with_changes(incidents, own)
+    return Rules(
+        k=now.k,
+        m=now.m,
+        exit_margin=now.exit_margin,
+        fast_margin=now.fast_margin,
+        level_change_us=int(now.level_change_after),
+        gone_after_us=int(now.gone_after),
+        cap=most,
+    )
+
+
+def _recalibrated(version: int, change: Recalibration) -> Recalibrated:
+    what = f"change {version} of the control topic"
+    own = unpack_arrays(change.calibration, what)
+    prior = unpack_arrays(change.prior, what)
+    both = {name: np.concatenate([own[name], prior[name]]) for name in Calibration._fields}
+    return Recalibrated(version, {name: row for row, name in enumerate(change.names)}, Calibration(**both))

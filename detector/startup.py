@@ -1,0 +1,141 @@
+"""From settings to a stream that can run: its model, its rulings, its chain; and what a first start publishes."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import socket
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from ..errors import ArtefactError, SettingsError
+from ..models.packing import unpack
+from ..models.registry import Registry
+from ..pipelines.schema import FeatureSchema
+from .chain import Chain, build_chain
+from .changes import BudgetChange, Change, InForce, Promotion, SettingsChange
+from .inforce import Model
+from .registry import trusted_keys
+from .rulings import loaded
+from .settings import Incidents, Settings, Stream, plain
+from .state import StreamState
+
+log = logging.getLogger(__name__)
+
+
+def schema_of(stream: Stream, registry: Registry, settings: Settings) -> FeatureSchema:
+    """The stream's features: as configured, else those that its champion was trained on.
+
+    Raises:
+        SettingsError: none are configured and there is no model that would tell.
+    """
+    if stream.features:
+        return FeatureSchema(stream.features, stream.counters)
+    if not registry.versions():
+        raise SettingsError(
+            f"stream {stream.name}: [stream] features is empty and there is no model yet that would tell them. List "
+            "the features, or run `tocsin train`."
+        )
+    manifest = registry.load(registry.current(), trusted_keys(settings)).manifest
+    return FeatureSchema(tuple(manifest.features), stream.counters)
+
+
+def model_loader(registry: Registry, settings: Settings, stream: Stream, schema: FeatureSchema) -> Callable[[str], Model]:
+    """A function that loads, verifies and compiles a version by its name.
+
+    It raises ArtefactError for one that cannot be trusted or does not fit the stream.
+    """
+
+    def load(name: str) -> Model:
+        version = unpack(registry.load(name, trusted_keys(settings)))
+        if version.lags > stream.window:
+            raise ArtefactError(
+                f"{name} looks at {version.lags} records, and [stream] window = {stream.window} are kept. Raise window, "
+                "or train with fewer lags."
+            )
+        try:
+            return loaded(version, schema)
+        except KeyError as missing:
+            raise ArtefactError(
+                f"{name} was trained on the feature {missing.args[0]!r}, which stream {stream.name} does not have any "
+                "more. Put it back into [stream] features (its values may be missing), or train a new version."
+            ) from None
+
+    return load
+
+
+def make_chain(stream: Stream, schema: FeatureSchema, model: Model) -> Chain:
+    """An empty chain for models of that shape."""
+    state = StreamState(schema, stream.window, len(model.version.members))
+    return build_chain(state, model.version.lags, int(stream.far_ahead))
+
+
+def author() -> str:
+    """Who runs this process, as changes name it."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def stamp() -> dict[str, str]:
+    """What every new change needs besides its content and its reason."""
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return {"id": str(uuid.uuid4()), "author": author(), "created_at": now}
+
+
+def first_changes(now: InForce, settings: Settings, registry: Registry) -> list[Change]:
+    """What a first start publishes, so that the control topic says all that decides: model, budget, rules."""
+    changes: list[Change] = []
+    reason = "first start"
+    if now.model is None:
+        changes.append(Promotion(model=registry.current(), reason=reason, **stamp()))
+    if now.budget is None and settings.thresholds.budget is not None:
+        changes.append(
+            BudgetChange(
+                budget=settings.thresholds.budget,
+                max_incidents=settings.thresholds.max_incidents,
+                reason=reason,
+                **stamp(),
+            )
+        )
+    if not now.settings:
+        changes.append(SettingsChange(settings=deciding(settings.incidents), reason=reason, **stamp()))
+    return changes
+
+
+def deciding(incidents: Incidents) -> dict[str, object]:
+    """The settings that decide, by their dotted names."""
+    return {f"incidents.{name}": value for name, value in plain(incidents).items()}
+
+
+def differences(now: InForce, settings: Settings) -> dict[str, tuple[object, object]]:
+    """Where the file and the control topic disagree: name -> (file's, in force). The control topic wins."""
+    mine = deciding(settings.incidents)
+    found: dict[str, tuple[object, object]] = {
+        name: (mine[name], value) for name, value in now.settings.items() if mine.get(name, value) != value
+    }
+    budget = settings.thresholds.budget
+    if now.budget is not None and budget is not None and now.budget != budget:
+        found["thresholds.budget"] = (budget, now.budget)
+    most = settings.thresholds.max_incidents
+    if now.max_incidents is not None and most is not None and now.max_incidents != most:
+        found["thresholds.max_incidents"] = (most, now.max_incidents)
+    return found
+
+
+def reloaded(now: InForce, settings: Settings) -> list[Change]:
+    """The changes that bring what is in force to what the file says now."""
+    different = differences(now, settings)
+    reason = "configuration reloaded"
+    changes: list[Change] = []
+    rules = {name: pair[0] for name, pair in different.items() if name.startswith("incidents.")}
+    if rules:
+        changes.append(SettingsChange(settings=rules, reason=reason, **stamp()))
+    if len(rules) < len(different):
+        budget = settings.thresholds.budget or now.budget
+        assert budget is not None
+        changes.append(
+            BudgetChange(
+                budget=budget, max_incidents=settings.thresholds.max_incidents, reason=reason, **stamp()
+            )
+        )
+    return changes

@@ -1,0 +1,270 @@
+"""The state of a stream: every array that belongs to an entity or to a partition, and how it comes and goes.
+
+An entity is a slot in arrays that grow; a partition owns its slots. What a slot begins with is decided here
+(`admit`), as are the three ways in which a whole partition changes: a new ruling, a snapshot taken or restored,
+and being dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import StateError
+from ..pipelines import location, windows
+from ..pipelines.brokers.base import Part
+from ..pipelines.records import NO_TIME
+from ..pipelines.schema import FeatureSchema
+from ..pipelines.slots import SlotTable, capacity, grow, put, reset, take
+from ..thresholds import calibration, drift
+from ..thresholds import state as decisions
+from ..thresholds.constants import PRIOR_WEIGHT, Learning
+from .arrays import Arrays
+from .changelog import Snapshot
+from .inforce import Ruling
+
+FORMAT = 1
+_FIRST_SLOTS = 64
+
+
+class Assigned(NamedTuple):
+    """What the model version in force says of each slot."""
+
+    owner: NDArray[np.int32]
+    """[N] the part that holds the slot, -1 for a free one."""
+    panel: NDArray[np.int32]
+    """[N] the panel that scores it."""
+    trained_from: NDArray[np.int64]
+    trained_to: NDArray[np.int64]
+    """[N] first and last event time that the model was trained on; NO_TIME where it was not."""
+
+
+def _assigned(slots: int) -> Assigned:
+    return Assigned(
+        np.full(slots, -1, np.int32),
+        np.zeros(slots, np.int32),
+        np.full(slots, NO_TIME, np.int64),
+        np.full(slots, NO_TIME, np.int64),
+    )
+
+
+class StreamState:
+    """Slots, partitions and their arrays. Owned by the thread that runs the chain; only `table` is also interned
+    into by the thread that decodes."""
+
+    def __init__(self, schema: FeatureSchema, window: int, members: int, entity_limit: int | None = None) -> None:
+        self.schema = schema
+        self.table = SlotTable(entity_limit)
+        self.parts: list[Part] = []
+        self.rulings: dict[int, Ruling] = {}
+        counters = len(schema.counters)
+        self._fresh: dict[str, Any] = {
+            "window": windows.init(1, window, len(schema.names), counters),
+            "location": location.init(1, len(schema.names)),
+            "decision": decisions.init(1, members),
+            "assigned": _assigned(1),
+        }
+        self._slots: dict[str, Any] = {
+            name: grow(fresh, fresh, _FIRST_SLOTS) for name, fresh in self._fresh.items()
+        }
+        self._fresh_part: dict[str, Any] = {"progress": decisions.init_parts(1), "drift": drift.init(1)}
+        self._part: dict[str, Any] = {name: take(fresh, np.zeros(0, np.int32)) for name, fresh in self._fresh_part.items()}
+
+    @property
+    def window(self) -> windows.WindowState:
+        """Ring buffers, [N, …]."""
+        return cast(windows.WindowState, self._slots["window"])
+
+    @property
+    def location(self) -> location.LocationState:
+        """Location and scale, [N, …]."""
+        return cast(location.LocationState, self._slots["location"])
+
+    @property
+    def decision(self) -> decisions.DecisionState:
+        """Smoothing, calibration and incidents, [N, …]."""
+        return cast(decisions.DecisionState, self._slots["decision"])
+
+    @property
+    def assigned(self) -> Assigned:
+        """What the model says of each slot, [N]."""
+        return cast(Assigned, self._slots["assigned"])
+
+    @property
+    def progress(self) -> decisions.PartState:
+        """Watermarks and open drift blocks, [P, …]."""
+        return cast(decisions.PartState, self._part["progress"])
+
+    @property
+    def drift(self) -> drift.DriftState:
+        """Block means since the last drift decision, [P, …]."""
+        return cast(drift.DriftState, self._part["drift"])
+
+    def part(self, topic: str, partition: int) -> int:
+        """The index of (topic, partition), made at the first call. Indices are never used for another."""
+        name = (topic, partition)
+        if name not in self.parts:
+            self.parts.append(name)
+            self._part = {
+                key: grow(state, self._fresh_part[key], len(self.parts)) for key, state in self._part.items()
+            }
+        return self.parts.index(name)
+
+    def reserve(self) -> None:
+        """Make room for every slot that has been given out."""
+        needed = self.table.size
+        held = capacity(self.window)
+        if needed > held:
+            room = max(needed, held + held // 2)
+            self._slots = {name: grow(state, self._fresh[name], room) for name, state in self._slots.items()}
+
+    def admit(self, new: NDArray[np.int32]) -> None:
+        """Start slots that were just given out: from the version where it knows the entity, else from its group."""
+        self.reserve()
+        if len(new) == 0:
+            return
+        for name, state in self._slots.items():
+            reset(state, new, self._fresh[name])
+        owner = np.array([self.table.part(int(slot)) for slot in new], np.int32)
+        self.assigned.owner[new] = owner
+        for part in np.unique(owner).tolist():
+            self.install(self.rulings[part], new[owner == part])
+
+    def install(self, ruling: Ruling, slots: NDArray[np.int32]) -> None:
+        """Give slots all that the ruling's model and calibration say of them; smoothing starts at "ordinary"."""
+        version = ruling.model.version
+        names = [self.table.name(int(slot)) for slot in slots]
+        rows = np.array([version.entity_row(name) for name in names], np.int64)
+        known = rows < len(version.entities)
+        wide = ruling.model.location[rows]
+        location.install(self.location, slots, wide, learning=~known)
+        self.assigned.panel[slots] = version.panel[rows]
+        self.assigned.trained_from[slots] = ruling.model.trained_from[rows]
+        self.assigned.trained_to[slots] = ruling.model.trained_to[rows]
+        for mine, learning, weight in ((known, Learning.CALIBRATED, 0.0), (~known, Learning.LOCATION, PRIOR_WEIGHT)):
+            if mine.any():
+                calibration.install(
+                    self.decision,
+                    slots[mine],
+                    ruling.model.calibration,
+                    rows[mine],
+                    epoch=self.decision.core["epoch"][slots[mine]] + 1,
+                    share=ruling.share,
+                    learning=learning,
+                    weight=weight,
+                )
+        decisions.restart(self.decision, slots)
+        if ruling.recalibrated is not None:
+            self.recalibrate(ruling, slots)
+
+    def recalibrate(self, ruling: Ruling, slots: NDArray[np.int32]) -> None:
+        """Open a new epoch for slots from the calibration in force; an entity without a row gets the prior."""
+        over = ruling.recalibrated
+        if over is None:
+            source, rows = ruling.model.calibration, ruling.model.version.entities
+        else:
+            source, rows = over.calibration, over.rows
+        prior = len(rows)
+        chosen = np.array([rows.get(self.table.name(int(slot)), prior) for slot in slots], np.int64)
+        for mine, weight in ((chosen < prior, 0.0), (chosen == prior, PRIOR_WEIGHT)):
+            if mine.any():
+                calibration.reopen(
+                    self.decision, slots[mine], source, chosen[mine], share=ruling.share, weight=weight
+                )
+
+    def slots_of(self, part: int) -> NDArray[np.int32]:
+        """The slots of a part, ascending."""
+        return self.table.slots_of(part)
+
+    def snapshot(self, part: int, next_offset: int) -> Snapshot:
+        """Copies of all that belongs to a part, as of just before `next_offset`."""
+        slots = self.slots_of(part)
+        order = sorted(slots.tolist(), key=self.table.name)
+        held = np.array(order, np.int32)
+        arrays = {
+            f"{name}.{field}": column
+            for name, state in self._slots.items()
+            for field, column in zip(state._fields, take(state, held), strict=True)
+        }
+        of_part = {
+            f"{name}.{field}": column[part : part + 1].copy()
+            for name, state in self._part.items()
+            for field, column in zip(state._fields, state, strict=True)
+        }
+        note = {"format": FORMAT, "schema": self.schema.hash, **self.rulings[part].note()}
+        return Snapshot(next_offset, [self.table.name(s) for s in order], _plain(arrays), _plain(of_part), note)
+
+    def restore(self, part: int, snapshot: Snapshot, ruling: Ruling) -> None:
+        """Put a snapshot in the place of whatever the part held.
+
+        Raises:
+            StateError: the snapshot is of another feature schema or format.
+        """
+        topic, partition = self.parts[part]
+        if snapshot.note.get("schema") != self.schema.hash or snapshot.note.get("format") != FORMAT:
+            raise StateError(
+                f"The state of {topic}/{partition} was made for other features or another window. Set the features "
+                "as they were, or start a stream with a new name: windows of one kind cannot be read as another."
+            )
+        self.drop(part)
+        slots = self.table.intern_all(part, snapshot.entities)
+        self.table.take_new()
+        self.reserve()
+        for name, state in self._slots.items():
+            put(state, slots, _typed(self._fresh[name], name, snapshot.slots, len(slots), topic, partition))
+        for name, state in self._part.items():
+            put(
+                state,
+                np.array([part], np.int32),
+                _typed(self._fresh_part[name], name, snapshot.part, 1, topic, partition),
+            )
+        self.assigned.owner[slots] = part
+        self.rulings[part] = ruling
+
+    def drop(self, part: int) -> None:
+        """Forget a part: its slots are free for others."""
+        slots = self.table.drop(part)
+        self.assigned.owner[slots[slots < len(self.assigned.owner)]] = -1
+        for name, state in self._part.items():
+            reset(state, np.array([part], np.int32), self._fresh_part[name])
+        self.rulings.pop(part, None)
+
+    def bytes_per_entity(self) -> int:
+        """Bytes of state that one entity takes in memory, names and dictionaries aside."""
+        return sum(
+            int(column.dtype.itemsize * np.prod(column.shape[1:])) for state in self._fresh.values() for column in state
+        )
+
+
+def _plain(arrays: dict[str, NDArray[Any]]) -> Arrays:
+    """Records of several fields as one plain array per field, which is all that the changelog format holds."""
+    plain: Arrays = {}
+    for name, array in arrays.items():
+        if array.dtype.names is None:
+            plain[name] = array
+        else:
+            plain.update({f"{name}.{field}": np.ascontiguousarray(array[field]) for field in array.dtype.names})
+    return plain
+
+
+def _typed(fresh: Any, name: str, arrays: Arrays, rows: int, topic: str, partition: int) -> Any:
+    """The state `fresh` is a row of, out of plain arrays."""
+    columns = []
+    for field, column in zip(fresh._fields, fresh, strict=True):
+        key = f"{name}.{field}"
+        restored = np.empty((rows, *column.shape[1:]), column.dtype)
+        try:
+            if column.dtype.names is None:
+                restored[:] = arrays[key]
+            else:
+                for sub in column.dtype.names:
+                    restored[sub] = arrays[f"{key}.{sub}"]
+        except (KeyError, ValueError) as wrong:
+            raise StateError(
+                f"The snapshot of {topic}/{partition} has no usable field {key} ({wrong}). It was written by another "
+                "version of tocsin; go back to that version, or start a stream with a new name."
+            ) from None
+        columns.append(restored)
+    return type(fresh)(*columns)

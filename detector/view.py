@@ -1,0 +1,171 @@
+"""What a stream's state shows to people: gauges, entities one by one. Called where the state stands still."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..pipelines import location
+from ..pipelines.brokers.base import Part
+from ..pipelines.records import NO_TIME
+from ..thresholds.constants import LEARN_RECORDS, SLOW_SHARE, Caution, Learning, Phase
+from ..thresholds.drift import SIGNALS
+from .inforce import Ruling
+from .state import StreamState
+from .wire import rfc3339
+
+DAY_US = 86_400_000_000
+
+
+class PartGauges(NamedTuple):
+    """One partition's."""
+
+    watermark_s: float | None
+    drift: dict[str, tuple[float, float]]
+    """Signal -> standardised last block mean, ADWIN's estimate."""
+
+
+class Gauges(NamedTuple):
+    """A stream's gauges at one moment."""
+
+    entities: int
+    warming: int
+    torn: int
+    pending: int
+    firing: int
+    opened_today: int
+    """Incidents opened by the entities owned, in the newest event-time day of each."""
+    budget_per_day: float
+    change: int
+    calibration: int
+    model: tuple[str, str] | None
+    compilations: int
+    top: dict[tuple[str, ...], float]
+    parts: dict[Part, PartGauges]
+
+
+def gauges(state: StreamState, parts: dict[Part, int], lags: int, top_k: int = 0) -> Gauges:
+    """The gauges of the partitions `parts` (name -> index in the state)."""
+    slots = np.concatenate([state.slots_of(index) for index in parts.values()] or [np.zeros(0, np.int32)])
+    slots = slots[slots < len(state.decision.core)]
+    core = state.decision.core[slots]
+    rulings = [state.rulings[index] for index in parts.values() if index in state.rulings]
+    newest = min(rulings, key=lambda ruling: ruling.change) if rulings else None
+    return Gauges(
+        entities=len(slots),
+        warming=int(np.count_nonzero(state.window.held[slots] < lags)),
+        torn=state.table.torn,
+        pending=int(np.count_nonzero(core["phase"] == Phase.PENDING)),
+        firing=int(np.count_nonzero(core["phase"] == Phase.FIRING)),
+        opened_today=int(core["day_count"].sum()),
+        budget_per_day=newest.share * len(slots) if newest else 0.0,
+        change=newest.change if newest else -1,
+        calibration=newest.recalibrated.version if newest and newest.recalibrated else 0,
+        model=(newest.model.name, newest.model.version.profile) if newest else None,
+        compilations=newest.model.scorer.compilations if newest else 0,
+        top=_top(state, slots, top_k),
+        parts={part: _part(state, index) for part, index in parts.items()},
+    )
+
+
+def _top(state: StreamState, slots: Any, top_k: int) -> dict[tuple[str, ...], float]:
+    if not top_k:
+        return {}
+    scores: dict[tuple[str, ...], float] = {(state.table.name(int(slot)),): score_of(state, int(slot)) for slot in slots}
+    return {name: score for name, score in scores.items() if math.isfinite(score)}
+
+
+def _part(state: StreamState, index: int) -> PartGauges:
+    watermark = int(state.progress.watermark[index])
+    held = state.drift.held[index]
+    drift = {
+        name: (float(state.drift.means[index, i, held[i] - 1]), float(state.drift.latest[index, i]))
+        for i, name in enumerate(SIGNALS)
+        if held[i]
+    }
+    return PartGauges(None if watermark == NO_TIME else watermark / 1e6, drift)
+
+
+def score_of(state: StreamState, slot: int) -> float:
+    """The score as smoothing stands; NaN before the first."""
+    if state.decision.core["last_us"][slot] == NO_TIME:
+        return math.nan
+    smoothed = state.decision.fast[slot] + state.decision.slow[slot]
+    floored = np.maximum(smoothed, state.decision.floor[slot])
+    return float(np.mean(np.log(floored) - state.decision.median[slot]))
+
+
+def entities(state: StreamState, parts: dict[Part, int], lags: int, limit: int, after: str) -> list[dict[str, Any]]:
+    """The entities of `parts` by name, at most `limit` after a name."""
+    found = sorted(
+        (state.table.name(slot), part, slot)
+        for part, index in parts.items()
+        for slot in state.slots_of(index).tolist()
+        if state.table.name(slot) > after
+    )
+    return [entity(state, part, parts[part], slot, lags) for _, part, slot in found[:limit]]
+
+
+def find(state: StreamState, parts: dict[Part, int], lags: int, name: str) -> dict[str, Any] | None:
+    """One entity, or None where no owned partition holds it."""
+    for part, index in parts.items():
+        slot = state.table.lookup(index).get(name)
+        if slot is not None and slot < len(state.decision.core):
+            return entity(state, part, index, slot, lags, whole=True)
+    return None
+
+
+def entity(
+    state: StreamState, part: Part, index: int, slot: int, lags: int, *, whole: bool = False
+) -> dict[str, Any]:
+    """What is known of one entity; `whole` adds its newest values."""
+    core = state.decision.core[slot]
+    held = int(state.window.held[slot])
+    newest = int(state.window.newest[slot])
+    level = float(core["level"])
+    shown: dict[str, Any] = {
+        "entity": state.table.name(slot),
+        "topic": part[0],
+        "partition": part[1],
+        "state": Phase(int(core["phase"])).name.lower(),
+        "last_seen": None if newest == NO_TIME else rfc3339(newest),
+        "score": score_of(state, slot),
+        "threshold": level + SLOW_SHARE * float(core["S"]),
+        "level": level,
+        "calibration": f"{state.rulings[index].label}.{int(core['epoch'])}",
+        "warming": warming(state, slot, held, lags),
+        "conservative": Caution(int(core["caution"])).name.lower() if core["caution"] else None,
+    }
+    if whole:
+        values = state.window.values[slot, (int(state.window.head[slot]) - 1) % state.window.values.shape[1]]
+        shown["incident_since"] = rfc3339(int(core["onset"])) if core["phase"] != Phase.NORMAL else None
+        shown["records_learned"] = int(core["accepted"])
+        shown["values"] = dict(zip(state.schema.names, values.astype(float).tolist(), strict=True))
+    return shown
+
+
+def warming(state: StreamState, slot: int, held: int, lags: int) -> str | None:
+    """Why an entity is not yet judged by what is its own, or None."""
+    if held < lags:
+        return f"{held} of {lags} records for the first score"
+    learning = Learning(int(state.decision.core["learning"][slot]))
+    if learning is Learning.LOCATION:
+        return f"own location after {int(state.location.counted[slot])} of {location.LIMIT} ordinary records"
+    if learning is Learning.MEDIANS:
+        return f"own scale after {int(state.decision.core['learned'][slot])} of {LEARN_RECORDS} ordinary records"
+    return None
+
+
+def ruling_summary(ruling: Ruling) -> dict[str, Any]:
+    """What decides, in words."""
+    return {
+        "model": ruling.model.name,
+        "profile": ruling.model.version.profile,
+        "budget": ruling.budget.text,
+        "entities": ruling.entities,
+        "change": ruling.change,
+        "recalibration": ruling.recalibrated.version if ruling.recalibrated else None,
+        "max_incidents": ruling.rules.cap,
+    }
