@@ -7,7 +7,7 @@ float32; the lag windows are views of the rows. Records that the chain does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,10 +60,14 @@ class Series(NamedTuple):
 
     def location(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """[4, F] mean, floored sd, jump mean and floored jump sd of `rows`; 0 and the floor if missing."""
-        mean, sd, largest = _moments(self.rows[rows])
-        jump_mean, jump_sd, _ = _moments(self.jump[rows])
-        scales = (mean, floored_sd(sd, largest), jump_mean, floored_sd(jump_sd, largest))
-        return np.stack(scales).astype(np.float32)
+        return _location(_moments(self.rows[rows]), _moments(self.jump[rows]))
+
+
+def pooled_location(series: Sequence[Series]) -> NDArray[np.float32]:
+    """[4, F] the location of a group: every entity weighs the same, and how they differ adds to the sd."""
+    return _location(
+        _together([_moments(one.rows) for one in series]), _together([_moments(one.jump) for one in series])
+    )
 
 
 class Counts(NamedTuple):
@@ -162,14 +166,39 @@ def _series(
     return [best[name] for name in sorted(best)]
 
 
-def _moments(
-    values: NDArray[np.float32],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean, sd and largest magnitude per column, of what is present."""
+class _Moments(NamedTuple):
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+
+def _location(values: _Moments, jumps: _Moments) -> NDArray[np.float32]:
+    rows = (
+        np.nan_to_num(values.mean),
+        floored_sd(values.sd, values.largest),
+        np.nan_to_num(jumps.mean),
+        floored_sd(jumps.sd, values.largest),
+    )
+    return np.stack(rows).astype(np.float32)
+
+
+def _together(moments: Sequence[_Moments]) -> _Moments:
+    """Moments of several entities; a column that one of them never has counts nothing there."""
+    mean, sd, largest = (np.stack(column) for column in zip(*moments, strict=True))
+    known = np.isfinite(mean)
+    weight = known / np.maximum(known.sum(axis=0), 1)
+    middle = (weight * np.where(known, mean, 0.0)).sum(axis=0)
+    square = np.where(known, sd * sd + (mean - middle) ** 2, 0.0)
+    return _Moments(middle, np.sqrt((weight * square).sum(axis=0)), largest.max(axis=0))
+
+
+def _moments(values: NDArray[np.float32]) -> _Moments:
+    """Mean, sd and largest magnitude per column, of what is present; a mean of nothing is NaN."""
     exact = values.astype(np.float64)
     present = np.isfinite(exact)
-    count = np.maximum(present.sum(axis=0), 1)
-    mean = np.where(present, exact, 0.0).sum(axis=0) / count
+    count = present.sum(axis=0)
+    mean = np.where(present, exact, 0.0).sum(axis=0) / np.maximum(count, 1)
     spread = np.where(present, exact - mean, 0.0)
     largest = np.abs(np.where(present, exact, 0.0)).max(axis=0, initial=0.0)
-    return mean, np.sqrt((spread * spread).sum(axis=0) / count), largest
+    sd = np.sqrt((spread * spread).sum(axis=0) / np.maximum(count, 1))
+    return _Moments(np.where(count > 0, mean, np.nan), sd, largest)

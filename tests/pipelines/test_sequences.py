@@ -9,7 +9,7 @@ from tocsin.errors import DataError
 from tocsin.models.scaling import fit_location
 from tocsin.pipelines import sequences
 from tocsin.pipelines.records import Records
-from tocsin.pipelines.sequences import collect
+from tocsin.pipelines.sequences import collect, pooled_location
 
 LAGS, WINDOW, FAR = 5, 16, 7 * 86_400_000_000
 NO_COUNTERS = np.zeros(0, np.int32)
@@ -100,3 +100,16 @@ def test_nothing_gives_nothing_and_too_much_is_said(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sequences, "VALUES_LIMIT", 100)
     with pytest.raises(DataError, match="--since"):
         read(generate(entities=2, records=60, features=2))
+
+
+def test_pooled_location_weighs_entities_alike_and_holds_what_differs_between_them() -> None:
+    fleet = generate(seed=9, entities=3, records=90, features=3)
+    fleet.values[fleet.entity == 2, 1] = np.nan
+    series, _ = read(fleet)
+    pooled = pooled_location(series)
+    rows = np.stack([one.rows for one in series]).astype(np.float64)
+    np.testing.assert_allclose(pooled[0, 0], rows[:, :, 0].mean(), rtol=1e-5)
+    np.testing.assert_allclose(pooled[1, 0], rows[:, :, 0].std(), rtol=1e-5)
+    np.testing.assert_allclose(pooled[:2, 1], [rows[:2, :, 1].mean(), rows[:2, :, 1].std()], rtol=1e-5)
+    assert pooled[1, 0] > series[0].location(np.arange(86))[1, 0]
+    assert np.isfinite(pooled).all()
