@@ -159,16 +159,10 @@ class KafkaConsumer:
 
     def consume(self, max_records: int, timeout_s: float) -> Batch:
         """Wait for a first record, then take what is there; see `base.Consumer.consume`."""
-        first = self._client.poll(timeout_s)
-        messages: list[Message] = [] if first is None else [first]
-        if first is not None and max_records > 1:
-            self._gone.clear()
-            rest = self._client.consume(max_records - 1, 0)
-            if self._gone:
-                # Partitions went after the first was taken: it was not part of what `on_revoke` committed.
-                messages = [] if (first.topic(), first.partition()) in self._gone else messages
-                rest = [one for one in rest if (one.topic(), one.partition()) in self._assigned]
-            messages += rest
+        try:
+            messages = self._fetch(max_records, timeout_s)
+        except KafkaException as exception:  # fatal, or from within a callback
+            raise typed(cause(exception), f"Reading as group '{self._group}'", self._bootstrap) from None
         broken = [one for one in messages if one.error() is not None]
         if broken:
             messages = [one for one in messages if one.error() is None]
@@ -185,6 +179,18 @@ class KafkaConsumer:
             value=[one.value() for one in messages],
             headers=[one.headers() for one in messages] if self._headers else None,  # type: ignore[misc]
         )
+
+    def _fetch(self, max_records: int, timeout_s: float) -> list[Message]:
+        first = self._client.poll(timeout_s)
+        if first is None or max_records <= 1:
+            return [] if first is None else [first]
+        self._gone.clear()
+        rest = self._client.consume(max_records - 1, 0)
+        if not self._gone:
+            return [first, *rest]
+        # Partitions went after the first was taken: it was not part of what `on_revoke` committed.
+        rest = [one for one in rest if (one.topic(), one.partition()) in self._assigned]
+        return rest if (first.topic(), first.partition()) in self._gone else [first, *rest]
 
     def _met(self, message: Message) -> None:
         """Deal with an error that came in place of a record; most pass by themselves and are only counted."""

@@ -31,6 +31,7 @@ class Request(IntEnum):
     FIND_COORDINATOR = 10
     JOIN_GROUP = 11
     HEARTBEAT = 12
+    INIT_PRODUCER_ID = 22
 
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -27,6 +27,7 @@ class KafkaProducer:
         self._topics: set[str] = set()  # since the last complete flush
         self._failed = 0
         self._failures: dict[tuple[str, str], int] = {}
+        self._fatal: KafkaError | None = None
         self._closed = False
         try:
             self._client = Producer({**settings, **self._watch.settings(), "on_delivery": self._report})
@@ -83,7 +84,7 @@ class KafkaProducer:
                         f"Producing to topic '{topic}' at {self._bootstrap}: the queue of "
                         f"{self.waiting} records has been full for {self._block_s:g} s{self._why()}."
                     ) from None
-                self._client.poll(0.1)
+                self.poll(0.1)
             except KafkaException as exception:
                 size = len(value or b"") + len(key or b"")
                 raise DeliveryFailed(
@@ -96,12 +97,14 @@ class KafkaProducer:
                 return
 
     def poll(self, timeout_s: float = 0) -> None:
-        """Serve delivery reports and errors."""
-        self._client.poll(timeout_s)
+        """Serve delivery reports and errors; raises DeliveryFailed once the client has failed for good."""
+        self._served(self._client.poll, timeout_s)
+        self._raise_fatal()
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything handed over is acknowledged; see `base.Producer.flush`."""
-        waiting = self._client.flush(timeout_s)
+        waiting = self._served(self._client.flush, timeout_s)
+        self._raise_fatal()
         failures, self._failures = self._failures, {}
         if failures:
             (topic, why), _ = max(failures.items(), key=lambda item: item[1])
@@ -118,6 +121,25 @@ class KafkaProducer:
         if self._handed:
             self._watch.alive()
 
+    def _served(self, call: Callable[[float], int], timeout_s: float) -> int:
+        """Let the client run its callbacks; a fatal error is raised from there, in the midst of others."""
+        try:
+            return call(timeout_s)
+        except KafkaException as exception:
+            self._fatal = cause(exception)
+        except SystemError as exception:
+            if not isinstance(exception.__cause__, KafkaException):
+                raise
+            self._fatal = cause(exception.__cause__)
+        return self.waiting
+
+    def _raise_fatal(self) -> None:
+        if self._fatal is not None:
+            raise DeliveryFailed(
+                f"Records for {sorted(self._topics)} at {self._bootstrap} were not acknowledged and the "
+                f"producer cannot go on: {reason(self._fatal)}. Remove the cause and start again."
+            )
+
     def _why(self) -> str:
         if self._watch.login is not None:
             return f": {reason(self._watch.login)}"
@@ -128,5 +150,5 @@ class KafkaProducer:
         if not self._closed:
             self._closed = True
             self._client.purge()
-            self._client.flush(1.0)
+            self._served(self._client.flush, 1.0)
             self._client.close()

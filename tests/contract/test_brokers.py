@@ -523,10 +523,12 @@ def test_a_broker_that_goes_away_and_comes_back_loses_nothing(
     outage.up()
     producer.flush(30)
     assert (producer.delivered, producer.waiting) == (100, 0)
-    seen += values(drain(consumer, 50))
+    give_up = time.monotonic() + 30
+    while len(set(seen)) < 100 and time.monotonic() < give_up:
+        # Where the session ended meanwhile, what was not committed comes twice.
+        seen += values(consumer.consume(1000, 0.1))
     assert sorted(set(seen)) == list(range(100, 200))
-    poll_until(lambda: not consumer.broker_down, consumer)
-    poll_until(lambda: (name, 0) in consumer.assignment, consumer)
+    assert not consumer.broker_down
     consumer.commit({(name, 0): 200})
     assert consumer.committed([(name, 0)]) == {(name, 0): 200}
     consumer.close()
