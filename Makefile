@@ -31,7 +31,8 @@ system: ## Debian packages that some tests need (root): Prometheus, kcat, Java, 
 	apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
 $(KAFKA_STAMP): tests/kafka/pom.xml
-	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(KAFKA_LIB)
+	rm -rf $(KAFKA_LIB)
+	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=lib
 	touch $@
 
 kafka: ## fetch the Apache Kafka jars for the tests (Java 17 and mvn), if they are not there
