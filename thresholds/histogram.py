@@ -1,9 +1,10 @@
 """The histogram of x = score - SLOW_SHARE * S: bins, frozen survival, p-values.
 
 Two histograms merge by adding their counts. The p-value of x among n counted records is
-(1 + #{records >= x}) / (n + 1), the bin that holds x counted in proportion: under exchangeability
-P(p <= q) <= q up to that interpolation, for every q >= 1/(n+1). Above all that was ever counted, where this
-would stand at 1/(n+1), the fitted tail continues it.
+(1 + #{records >= x}) / (n + 1), the bin that holds x counted in proportion: for exchangeable records
+P(p <= q) <= q up to that interpolation, for every q >= 1/(n+1); where only blocks of records are
+exchangeable, b of them, P(p <= q) <= q + 1/(b+1). Above all that was ever counted, where this would stand at
+1/(n+1), the fitted tail continues it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Hosking and Wallis, Technometrics 29 (1987) 339: with a0 = E[y], a1 = E[y (1 - F(y))] of the excesses y,
 sigma = 2 a0 a1 / (a0 - 2 a1) and gamma = 2 - a0 / (a0 - 2 a1). gamma is held within TAIL_BOUND and sigma then
-follows from the mean; few excesses, or an end point below what was seen, get an exponential (gamma = 0).
+follows from the mean, as where gamma is raised to keep the end point beyond what was seen; few excesses
+get an exponential (gamma = 0).
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 from .constants import BIN_WIDTH, BINS, LOWEST, TAIL_BOUND, TAIL_LEAST, TAIL_SHARE
 from .jit import kernel
+
+INSIDE = 0.95
+"""What was seen lies within this share of the way to a tail's end point."""
 
 
 @kernel
@@ -37,9 +41,12 @@ def fit(counts: NDArray[np.float32], total: float) -> tuple[float, float, float,
     while counts[last] <= 0.0:
         last -= 1
     first, mass = last, np.float64(counts[last])
-    while first > 0 and mass + np.float64(counts[first - 1]) <= TAIL_SHARE * total:
-        first -= 1
-        mass += np.float64(counts[first])
+    for j in range(last - 1, -1, -1):
+        if mass + np.float64(counts[j]) > TAIL_SHARE * total:
+            break
+        if counts[j] > 0.0:  # an empty stretch below belongs to no excess
+            first = j
+            mass += np.float64(counts[j])
     start = LOWEST + first * BIN_WIDTH
     a0, a1, over = 0.0, 0.0, 0.0
     for j in range(last, first - 1, -1):
@@ -51,9 +58,13 @@ def fit(counts: NDArray[np.float32], total: float) -> tuple[float, float, float,
     a0 /= mass
     a1 /= mass * mass
     top = LOWEST + (last + 1) * BIN_WIDTH
+    if mass < TAIL_LEAST:
+        return start, a0, 0.0, top
     sigma, gamma = moments(a0, a1)
-    if mass < TAIL_LEAST or 1.0 + gamma * (top - start) / sigma < 0.05:
-        sigma, gamma = a0, 0.0
+    reach = top - start - INSIDE * a0
+    if reach > 0.0 and gamma < -INSIDE * a0 / reach:  # else the tail would end before `top`
+        gamma = -INSIDE * a0 / reach
+        sigma = a0 * (1.0 - gamma)
     return start, sigma, gamma, top
 
 
