@@ -80,7 +80,11 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True):
     """The cluster that every stream reads from and writes to."""
 
     bootstrap: Annotated[
-        str, Meta(description="Brokers to ask first, `host:port`, several separated by commas.", min_length=1)
+        str,
+        Meta(
+            description="Brokers to ask first, `host:port`, several separated by commas.",
+            min_length=1,
+        ),
     ] = "localhost:9092"
     partitions: Annotated[
         int,

@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
-from .common import ConfigOption, JsonOption, command_app, load_settings, print_json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import ConfigOption, JsonOption, StreamOption, command_app, load_settings, print_json
+
+if TYPE_CHECKING:
+    from ..settings import Settings, Stream
+    from ..topics import Report
 
 app = command_app()
 
 
 @app.command()
-def check(config: ConfigOption = None, json: JsonOption = False) -> None:
+def check(
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Ask the broker about topics and rights.")
+    ] = False,
+    create: Annotated[
+        bool, typer.Option("--create-topics", help="Make the topics that are missing; implies --connect.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Validate the configuration; with --connect also the broker, its topics and rights."""
-    import typer
-
-    from .. import settings as module
+    from ..settings import redacted
 
     settings = load_settings(config)
+    streams = (settings.stream(stream),) if stream else settings.streams
+    report = _ask(settings, streams, create) if connect or create else None
     if json:
-        print_json({"valid": True, "settings": module.redacted(settings)})
+        found = (
+            {"topics": report.needs, "created": report.created, "findings": report.findings} if report else {}
+        )
+        print_json({"good": report.good if report else True, "settings": redacted(settings), **found})
     else:
-        names = ", ".join(stream.name for stream in settings.streams)
-        typer.echo(f"{settings.file or 'the environment'}: valid, streams: {names}")
+        typer.echo(f"{settings.file or 'environment'}: valid, {_names(streams)}")
+        if report:
+            _tell(report, settings)
+    if report and not report.good:
+        raise typer.Exit(1)
+
+
+def _names(streams: tuple[Stream, ...]) -> str:
+    return f"stream{'s' * (len(streams) > 1)} {', '.join(stream.name for stream in streams)}"
+
+
+def _ask(settings: Settings, streams: tuple[Stream, ...], create: bool) -> Report:
+    from contextlib import closing
+
+    from ...pipelines.brokers import open_broker
+    from ..topics import check as look
+
+    with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
+        return look(broker, settings, streams, create=create)
+
+
+def _tell(report: Report, settings: Settings) -> None:
+    for topic in report.created:
+        typer.echo(f"made topic {topic}")
+    for finding in report.findings:
+        typer.echo(f"{'wrong' if finding.fatal else 'note'}: {finding.subject} {finding.problem}.")
+        typer.echo(f"    fix: {finding.fix}")
+    if report.good:
+        typer.echo(f"{settings.kafka.bootstrap}: {len(report.needs)} topics are as they must be.")

@@ -1,0 +1,206 @@
+"""The topics of a stream: what each must be, what is wrong with it, and making those that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ..errors import BrokerError, BrokerUnavailable
+from ..pipelines.brokers.base import Admin, Broker, TopicInfo
+from .settings import Kafka, Settings, Stream
+
+COMPACT = {"cleanup.policy": "compact"}
+DELETE = {"cleanup.policy": "delete"}
+
+
+class Need(NamedTuple):
+    """What a topic must be for a stream."""
+
+    stream: str
+    role: str
+    topic: str
+    partitions: int
+    """How many it is made with."""
+    exact: bool
+    """Whether another number is an error."""
+    config: Mapping[str, str]
+    rights: frozenset[str]
+
+
+class Finding(NamedTuple):
+    """Something that is wrong, or worth knowing, and what to do about it."""
+
+    stream: str
+    subject: str
+    problem: str
+    fix: str
+    fatal: bool = True
+
+
+class Report(NamedTuple):
+    """What was looked at, made and found."""
+
+    needs: list[Need]
+    created: list[str]
+    findings: list[Finding]
+
+    @property
+    def good(self) -> bool:
+        """Nothing stands in the way of a daemon."""
+        return not any(finding.fatal for finding in self.findings)
+
+
+def needs(stream: Stream, kafka: Kafka, existing: Mapping[str, TopicInfo]) -> list[Need]:
+    """The topics of a stream, inputs first; what follows the input follows the one that is there.
+
+    Partition p of the changelog holds the state of every input topic's partition p, so it has as many
+    partitions as the largest of them.
+    """
+    inputs = {
+        topic: existing[topic].partitions if topic in existing else kafka.partitions
+        for topic in stream.topics
+    }
+    widest = max(inputs.values())
+    read, write = frozenset({"READ", "DESCRIBE"}), frozenset({"WRITE", "DESCRIBE"})
+
+    def need(
+        role: str,
+        topic: str,
+        partitions: int,
+        config: Mapping[str, str],
+        rights: frozenset[str],
+        exact: bool = False,
+    ) -> Need:
+        return Need(stream.name, role, topic, partitions, exact, config, rights)
+
+    found = [need("input", topic, partitions, {}, read) for topic, partitions in inputs.items()]
+    found += [
+        need("changelog", stream.changelog, widest, COMPACT, read | write, exact=True),
+        need("control", stream.control, 1, COMPACT, read | write, exact=True),
+        need("alerts", stream.alerts, widest, DELETE, write),
+        need("dead letters", stream.dead_letter, widest, DELETE, write),
+    ]
+    if stream.scores:
+        found.append(need("scores", stream.scores, widest, DELETE, write))
+    return found
+
+
+def check(broker: Broker, settings: Settings, streams: Iterable[Stream], *, create: bool = False) -> Report:
+    """Look at every topic that the streams need and, with `create`, make those that are missing.
+
+    Raises BrokerUnavailable where nobody answers, and BrokerError where a topic cannot be made.
+    """
+    admin = broker.admin()
+    try:
+        existing = admin.topics()
+        report = Report([], [], [])
+        for stream in streams:
+            for need in needs(stream, settings.kafka, existing):
+                report.needs.append(need)
+                if need.topic not in existing and create:
+                    config = need.config if broker.capabilities.admin else {}
+                    replicas = settings.kafka.replication if settings.kafka.replication > 0 else None
+                    if admin.create(need.topic, need.partitions, config, replicas):
+                        report.created.append(need.topic)
+                    existing = admin.topics()
+                report.findings.extend(_examine(need, existing.get(need.topic), admin, broker))
+            report.findings.extend(_group(stream, admin))
+        return report
+    finally:
+        admin.close()
+
+
+def _examine(need: Need, info: TopicInfo | None, admin: Admin, broker: Broker) -> list[Finding]:
+    subject = f"{need.role} topic {need.topic}"
+    if info is None:
+        return [
+            Finding(
+                need.stream,
+                subject,
+                "does not exist, or this client may not see it",
+                f"make it with {need.partitions} partition{'s' * (need.partitions > 1)}"
+                f"{' and cleanup.policy=compact' * (need.config == COMPACT)}, or run "
+                "`tocsin check --connect --create-topics`; on a secured cluster allow DESCRIBE",
+            )
+        ]
+    found = []
+    if need.exact and info.partitions != need.partitions:
+        found.append(
+            Finding(
+                need.stream,
+                subject,
+                f"has {info.partitions} partitions where {need.partitions} are needed",
+                "delete it where nothing in it is needed yet and run `tocsin check --connect "
+                "--create-topics`, or "
+                f"name another one as [stream] {need.role}",
+            )
+        )
+    if broker.capabilities.admin:
+        found += _policy(need, subject, admin)
+    if broker.capabilities.security:
+        found += _rights(need, subject, admin)
+    return found
+
+
+def _policy(need: Need, subject: str, admin: Admin) -> list[Finding]:
+    wanted = need.config.get("cleanup.policy")
+    if wanted is None:
+        return []
+    try:
+        policy = admin.describe_config(need.topic).get("cleanup.policy", "")
+    except BrokerUnavailable:
+        raise
+    except BrokerError as fault:
+        allow = "allow DESCRIBE_CONFIGS, or look yourself"
+        return [Finding(need.stream, subject, f"its settings cannot be read: {fault}", allow, fatal=False)]
+    held = {part.strip() for part in policy.split(",")}
+    if held == {wanted}:
+        return []
+    alter = f"kafka-configs.sh --alter --topic {need.topic} --add-config cleanup.policy={wanted}"
+    if need.config == COMPACT:
+        why = "old state would be deleted by age" if "delete" in held else "it would grow for ever"
+        return [Finding(need.stream, subject, f"has cleanup.policy={policy}: {why}", alter)]
+    why = "it keeps only the newest message of each entity"
+    return [Finding(need.stream, subject, f"has cleanup.policy={policy}: {why}", alter, fatal=False)]
+
+
+def _rights(need: Need, subject: str, admin: Admin) -> list[Finding]:
+    try:
+        rights = admin.topic_rights(need.topic)
+    except BrokerUnavailable:
+        raise
+    except BrokerError as fault:
+        return [
+            Finding(
+                need.stream, subject, f"its rights cannot be read: {fault}", "allow DESCRIBE", fatal=False
+            )
+        ]
+    missing = sorted(need.rights - rights) if rights is not None else []
+    if not missing:
+        return []
+    options = " ".join(f"--operation {right.capitalize()}" for right in missing)
+    fix = f"kafka-acls.sh --add --allow-principal User:… {options} --topic {need.topic}"
+    return [Finding(need.stream, subject, f"this client may not {' and '.join(missing)} it", fix)]
+
+
+def _group(stream: Stream, admin: Admin) -> list[Finding]:
+    subject = f"consumer group {stream.group_id}"
+    allow = f"kafka-acls.sh --add --allow-principal User:… --operation Read --group {stream.group_id}"
+    try:
+        rights = _first_answer(stream.group_id, admin)
+    except BrokerUnavailable as fault:
+        later = "try again; a daemon needs the group's coordinator"
+        return [Finding(stream.name, subject, f"its rights cannot be read: {fault}", later, fatal=False)]
+    except BrokerError as fault:
+        return [Finding(stream.name, subject, f"its rights cannot be read: {fault}", allow)]
+    if rights is None or "READ" in rights:
+        return []
+    return [Finding(stream.name, subject, "this client may not READ it", allow)]
+
+
+def _first_answer(group: str, admin: Admin) -> frozenset[str] | None:
+    """Asked twice: a cluster that never had a group times out while it makes its first."""
+    try:
+        return admin.group_rights(group)
+    except BrokerUnavailable:
+        return admin.group_rights(group)

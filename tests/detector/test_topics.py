@@ -1,0 +1,112 @@
+"""Topics: made as they must be, and every deviation named with its fix, on both brokers."""
+
+import pytest
+from rigs.kafka import Rig
+from tocsin.detector.settings import Settings, Stream, load
+from tocsin.detector.topics import check, needs
+from tocsin.errors import BrokerUnavailable
+from tocsin.pipelines.brokers import Broker, TopicInfo
+from tocsin.pipelines.brokers.kafka import KafkaBroker
+
+
+def settings_for(name: str, **more: str) -> Settings:
+    return load(None, {"TOCSIN__STREAM__NAME": name, "HOME": "/tmp", **more})
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return request.node.name.replace("[", "-").replace("]", "")
+
+
+def test_what_a_stream_needs_follows_its_widest_input() -> None:
+    stream = Stream(name="s", topics=("a", "b"), scores="s.scores")
+    found = {
+        need.topic: need for need in needs(stream, Settings(streams=(stream,)).kafka, {"b": TopicInfo(7, 1)})
+    }
+    assert {topic: need.partitions for topic, need in found.items()} == {
+        "a": 4,
+        "b": 7,
+        "s.changelog": 7,
+        "s.control": 1,
+        "s.alerts": 7,
+        "s.dead-letters": 7,
+        "s.scores": 7,
+    }
+    assert found["s.changelog"].config == found["s.control"].config == {"cleanup.policy": "compact"}
+
+
+def test_missing_topics_are_named_then_made_then_good(broker: Broker, name: str) -> None:
+    settings = settings_for(name)
+    before = check(broker, settings, settings.streams)
+    assert not before.good
+    assert [finding.subject.split()[0] for finding in before.findings] == [
+        "input",
+        "changelog",
+        "control",
+        "alerts",
+        "dead",
+    ]
+    assert all("--create-topics" in finding.fix for finding in before.findings)
+    made = check(broker, settings, settings.streams, create=True)
+    assert (made.good, made.findings, len(made.created)) == (True, [], 5)
+    again = check(broker, settings, settings.streams, create=True)
+    assert (again.good, again.findings, again.created) == (True, [], [])
+    admin = broker.admin()
+    topics = admin.topics()
+    assert topics[f"{name}.control"].partitions == 1
+    assert topics[f"{name}.changelog"].partitions == topics[name].partitions == 4
+    if broker.capabilities.admin:
+        assert admin.describe_config(f"{name}.changelog")["cleanup.policy"] == "compact"
+        assert admin.describe_config(f"{name}.alerts")["cleanup.policy"] == "delete"
+    admin.close()
+
+
+def test_a_changelog_of_another_width_is_wrong(broker: Broker, name: str) -> None:
+    settings = settings_for(name)
+    admin = broker.admin()
+    admin.create(name, 3)
+    admin.create(f"{name}.changelog", 2, {"cleanup.policy": "compact"} if broker.capabilities.admin else None)
+    admin.create(f"{name}.control", 2, {"cleanup.policy": "compact"} if broker.capabilities.admin else None)
+    admin.close()
+    report = check(broker, settings, settings.streams, create=True)
+    assert not report.good
+    assert [finding.problem for finding in report.findings] == [
+        "has 2 partitions where 3 are needed",
+        "has 2 partitions where 1 are needed",
+    ]
+
+
+@pytest.mark.kafka
+def test_policies_that_would_lose_state_or_alerts(kafka_broker: KafkaBroker, name: str) -> None:
+    settings = settings_for(name)
+    admin = kafka_broker.admin()
+    admin.create(f"{name}.changelog", 4, {"cleanup.policy": "compact,delete"})
+    admin.create(f"{name}.alerts", 4, {"cleanup.policy": "compact"})
+    admin.close()
+    report = check(kafka_broker, settings, settings.streams, create=True)
+    assert [(f.subject.split()[0], f.fatal) for f in report.findings] == [
+        ("changelog", True),
+        ("alerts", False),
+    ]
+    assert "old state would be deleted by age" in report.findings[0].problem
+    assert f"--topic {name}.changelog --add-config cleanup.policy=compact" in report.findings[0].fix
+
+
+@pytest.mark.kafka
+def test_rights_are_known_on_a_cluster_without_limits(
+    kafka: Rig, kafka_broker: KafkaBroker, name: str
+) -> None:
+    admin = kafka_broker.admin()
+    admin.create(name, 1)
+    rights = admin.topic_rights(name)
+    admin.close()
+    assert rights is not None
+    assert {"READ", "WRITE", "DESCRIBE"} <= rights
+
+
+def test_nobody_there() -> None:
+    broker = KafkaBroker("127.0.0.1:1", request_s=1)
+    settings = settings_for("a")
+    with pytest.raises(BrokerUnavailable, match=r"no broker answers at 127\.0\.0\.1:1"):
+        check(broker, settings, settings.streams)
+    broker.close()
