@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ...errors import TocsinError
 
@@ -66,9 +67,9 @@ class Daemon:
         text = self.get("/metrics")
         return None if text is None else parse(text)
 
-    def status(self) -> Any:
-        """What `tocsin status` shows."""
-        text = self.get("/status")
+    def entity(self, stream: str, name: str) -> dict[str, Any] | None:
+        """What `tocsin entities show` shows; None while it is not known."""
+        text = self.get(f"/api/v1/entities/{quote(name, safe='')}?stream={quote(stream, safe='')}")
         return None if text is None else json.loads(text)
 
     def command(self, *args: str, timeout_s: float) -> str:

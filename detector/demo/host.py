@@ -31,7 +31,6 @@ HOST_FEATURES = (
     "disk_busy",
     "disk_bytes_log10",
     "network_bytes_log10",
-    "network_packets_log10",
 )
 PROCESS_FEATURES = ("cpu", "cpu_system", "memory", "io_bytes_log10")
 
@@ -111,7 +110,6 @@ class HostSampler:
             "disk_busy": min(max(busy_ms) / 1000.0, 1.0) if busy_ms else None,  # of the busiest disk
             "disk_bytes_log10": _decades(rates.get("disk_bytes")),
             "network_bytes_log10": _decades(rates.get("network_bytes")),
-            "network_packets_log10": _decades(rates.get("network_packets")),
         }
         return {name: features[name] for name in HOST_FEATURES}
 
@@ -317,7 +315,4 @@ def _interfaces() -> dict[str, float]:
     kept = [counters for name, counters in interfaces.items() if not _NO_INTERFACE.match(name)]
     if not kept:
         return {}
-    return {
-        "network_bytes": float(sum(counters.bytes_sent + counters.bytes_recv for counters in kept)),
-        "network_packets": float(sum(counters.packets_sent + counters.packets_recv for counters in kept)),
-    }
+    return {"network_bytes": float(sum(counters.bytes_sent + counters.bytes_recv for counters in kept))}

@@ -26,7 +26,7 @@ from .daemon import Daemon, Metrics, value
 from .host import Own
 from .stage import AlertReader, host_name, incident, set_up
 from .telemetry import STREAMS, Telemetry
-from .view import Event, Picture, StreamState, View, open_view, responsible
+from .view import Event, Picture, Point, StreamState, View, open_view, responsible
 
 ANSWER_S = 40.0
 LIVE_S = 170.0
@@ -231,6 +231,8 @@ class Story:
             self._metrics = self._daemon.metrics() or self._metrics
             if self._metrics is not None:
                 self._streams(self._metrics)
+            if self.picture.streams["hosts"].state == "live":
+                self._point()
         self._view.show(self.picture)
 
     def _alert(self, alert: Alert) -> None:
@@ -254,6 +256,12 @@ class Story:
             one.firing = int(value(metrics, "tocsin_incidents_open", stream=name) or 0)
             version = value(metrics, "tocsin_calibration_version", stream=name)
             one.calibration = "" if version is None else f"{version:g}"
+
+    def _point(self) -> None:
+        known = self._daemon.entity("hosts", self._host) or {}
+        score, threshold = known.get("score"), known.get("threshold")
+        if score is not None and threshold is not None:
+            self.picture.points.append(Point(score, threshold))
 
     def _host_alert(self, status: Status, since_ms: float = 0.0) -> Alert | None:
         """The newest alert of the host in this state that was raised at or after `since_ms`."""
