@@ -1,4 +1,4 @@
-"""Long JSON: a message is one measurement, `{"ts": 1700000000, "host": "a", "name": "cpu", "value": 0.4}`.
+"""Long JSON: a message is one measurement, `{"ts": 1700000000, "host": "a", "metric": "cpu", "value": 1}`.
 
 The measurements are put together into records by `alignment`. A name that is no feature of the stream is
 counted and dropped: other metrics on the same topic are nobody's mistake.
@@ -33,7 +33,7 @@ class LongDecoder:
         self,
         schema: FeatureSchema,
         *,
-        name: str = "name",
+        name: str = "metric",
         value: str = "value",
         entity: str | None = None,
         time: str | None = None,
@@ -52,7 +52,7 @@ class LongDecoder:
             "entity": (entity, str | int | None),
             "time": (time, int | float | str | None),
         }
-        self._keys = {leaf: paths.split(path) for leaf, (path, _) in wanted.items() if path is not None}
+        self._keys = {leaf: paths.split(path) for leaf, (path, _) in wanted.items() if path}
         shape = paths.shape(
             [
                 paths.Leaf(leaf, keys, wanted[leaf][1], msgspec.UNSET if leaf == "value" else None)

@@ -55,15 +55,15 @@ class WideDecoder:
             ("entity", entity, str | int | None),
             ("time", time, int | float | str | None),
         ):
-            if path is not None:
+            if path:
                 self._identity.append((name, paths.split(path)))
                 leaves.append(paths.Leaf(name, self._identity[-1][1], type_, None))
         shape = paths.shape(leaves)
         self._type = shape.type
         self._decode = msgspec.json.Decoder(shape.type).decode
         self._get = shape.getter(*(f"feature {name}" for name in schema.names))
-        self._get_entity = shape.getter("entity") if entity is not None else None
-        self._get_time = shape.getter("time") if time is not None else None
+        self._get_entity = shape.getter("entity") if entity else None
+        self._get_time = shape.getter("time") if time else None
 
     def decode(self, messages: Messages, table: SlotTable) -> Decoded:
         """Read a batch; entities that are new get slots in `table`."""

@@ -15,7 +15,9 @@ import msgspec
 
 from ..errors import SettingsError
 
-_PART = re.compile(r"(?:\\.|[^.\\])+")
+_KEY = r"(?:\\.|[^.\\])+"
+_PATH = re.compile(rf"{_KEY}(?:\.{_KEY})*", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class NotAnObject(Exception):  # noqa: N818
@@ -24,12 +26,9 @@ class NotAnObject(Exception):  # noqa: N818
 
 def split(path: str) -> tuple[str, ...]:
     """The keys of a path. Raises SettingsError for an empty path or an empty key."""
-    keys = tuple(re.sub(r"\\(.)", r"\1", part) for part in _PART.findall(path))
-    if not keys or ".".join(map(escape, keys)) != re.sub(r"\\([^.\\])", r"\1", path):
-        raise SettingsError(
-            rf"'{path}' is not a path: keys joined by dots, a dot inside a key written as '\.'"
-        )
-    return keys
+    if not _PATH.fullmatch(path):
+        raise SettingsError(rf"'{path}' is not a path: keys joined by dots, a dot inside a key as '\.'")
+    return tuple(_ESCAPED.sub(r"\1", key) for key in re.findall(_KEY, path, re.DOTALL))
 
 
 def escape(key: str) -> str:

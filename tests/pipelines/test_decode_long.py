@@ -17,7 +17,7 @@ T = 1_704_067_200
 
 
 def read(*values: bytes | None, table: SlotTable | None = None, **options: object) -> DecodedPoints:
-    defaults: dict = {"entity": "host", "time": "ts"}
+    defaults: dict = {"entity": "host", "time": "ts", "name": "name"}
     long = LongDecoder(FeatureSchema(("cpu", "disk")), **(defaults | options))
     rows = len(values)
     columns = (np.zeros(rows, np.int32), np.arange(10, 10 + rows), np.zeros(rows, np.int64))
