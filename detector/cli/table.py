@@ -13,6 +13,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: dict[str, Entry] = {
+    "demo": Entry("demo", "Everything on this machine: telemetry, a fault, an alert, a recalibration."),
     "init": Entry("init", "Write a commented tocsin.toml."),
     "check": Entry(
         "check", "Validate the configuration; with --connect also the broker, its topics and rights."
