@@ -1,7 +1,7 @@
 """Plain detectors that are fitted beside the panel, to say what it is worth on the same records.
 
-One contract: `fit` on the examples of a group of entities, `score` the examples of one of them, one number per
-record, larger is stranger. Nothing is smoothed here. They run in numpy, offline.
+One contract: `fit` on the examples of a group of entities, `score` the examples of one of them: one number
+per record, larger is stranger. Nothing is smoothed here. They run in numpy, offline.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def score_mahalanobis(params: whitening.Whitening, examples: Examples) -> NDArra
         at = examples.location.astype(np.float64)[:, None, None, :]
         z = scale(windows, at[MEAN], at[SD], np).astype(np.float32)
         w = whitening.apply(params, z.reshape(len(z), -1))
-        return np.square(w.astype(np.float64)).sum(axis=1)
+        square: NDArray[np.float64] = np.square(w.astype(np.float64)).sum(axis=1)
+        return square
 
     return _by_block(block, examples.windows)
 
@@ -74,7 +75,8 @@ def score_lag_pca(params: PcaParams, examples: Examples) -> NDArray[np.float64]:
     def block(windows: NDArray[np.float64]) -> NDArray[np.float64]:
         centred = _clipped(windows, examples.location) - params.mean
         left = centred - centred @ params.axes @ params.axes.T
-        return np.square(left).sum(axis=1)
+        square: NDArray[np.float64] = np.square(left).sum(axis=1)
+        return square
 
     return _by_block(block, examples.windows)
 

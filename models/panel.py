@@ -26,7 +26,7 @@ SHARED_BLOCK_ROWS = 64
 OWN_BLOCK_ROWS = (
     16  # rows of one panel per block where each entity has its own: fewer are padded when batches are thin
 )
-LADDER = (1, 4, 16, 64, 256)  # blocks per call that are compiled
+LADDER = (1, 16, 256)  # blocks that are compiled for; a call computes only those that it fills
 LEAST_EXCESS = 0.01
 
 
@@ -216,6 +216,7 @@ class Scorer:
         self._program = _program(_Plan(self.features, chosen, self.panels == 1))
         self._rows = SHARED_BLOCK_ROWS if self.panels == 1 else OWN_BLOCK_ROWS
         self._traces_before = self._program.traces
+        self._scratch: dict[tuple[int, tuple[tuple[int, ...], ...]], list[NDArray[np.float32]]] = {}
 
     @property
     def compilations(self) -> int:
@@ -257,8 +258,12 @@ class Scorer:
             count = -(-n // self._rows)
             blocks = _rung(count)
             here = slice(first, first + n)
-            rows = blocks * self._rows
-            given = (_filled(a[here], rows) for a in (window, jump, location))
+            given = [window[here], jump[here], location[here]]
+            if n < blocks * self._rows:
+                scratch = self._room(blocks, given)
+                for room, a in zip(scratch, given, strict=True):
+                    room[:n] = a
+                given = scratch
             done = self._call(blocks, count, np.zeros(blocks, np.int32), *given)
             parts.append(Scored(*(a[:n] for a in done)))
         return parts[0] if len(parts) == 1 else Scored(*(np.concatenate(a) for a in zip(*parts, strict=True)))
@@ -289,7 +294,6 @@ class Scorer:
         for first in range(0, len(owner), LADDER[-1]):
             count = min(LADDER[-1], len(owner) - first)
             blocks = _rung(count)
-            rows = blocks * self._rows
             here = place - first * self._rows
             if len(owner) > LADDER[-1]:
                 chosen = np.flatnonzero((here >= 0) & (here < count * self._rows))
@@ -298,10 +302,25 @@ class Scorer:
                 chosen = np.arange(n)
             whose = np.zeros(blocks, np.int32)
             whose[:count] = owner[first : first + count]
-            given = (_placed(a, chosen, here, rows) for a in (window, jump, location))
-            for whole, part in zip(out, self._call(blocks, count, whose, *given), strict=True):
+            given = [window, jump, location]
+            scratch = self._room(blocks, given)
+            for room, a in zip(scratch, given, strict=True):
+                room[here] = a[chosen]
+            for whole, part in zip(out, self._call(blocks, count, whose, *scratch), strict=True):
                 whole[chosen] = part[here]
         return out
+
+    def _room(self, blocks: int, like: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Arrays of `blocks` blocks to lay rows into; what stands in the rest of them is never looked at.
+
+        Kept between calls, which return only when the compiled program is done with them, and aligned so that
+        it reads them where they are.
+        """
+        shapes = tuple(a.shape[1:] for a in like)
+        if (blocks, shapes) not in self._scratch:
+            rows = blocks * self._rows
+            self._scratch[blocks, shapes] = [_aligned((rows, *shape)) for shape in shapes]
+        return self._scratch[blocks, shapes]
 
     def _call(
         self,
@@ -327,17 +346,9 @@ def _rung(count: int) -> int:
     return next(blocks for blocks in LADDER if blocks >= count)
 
 
-def _filled(a: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-    if len(a) == rows:
-        return a
-    out = np.zeros((rows, *a.shape[1:]), np.float32)
-    out[: len(a)] = a
-    return out
-
-
-def _placed(
-    a: NDArray[np.float32], chosen: NDArray[np.intp], place: NDArray[np.intp], rows: int
-) -> NDArray[np.float32]:
-    out = np.zeros((rows, *a.shape[1:]), np.float32)
-    out[place] = a[chosen]
-    return out
+def _aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Zeros that begin on a 64-byte boundary, as XLA asks of memory it is to use in place."""
+    size = 4 * int(np.prod(shape))
+    raw = np.zeros(size + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    return raw[first : first + size].view(np.float32).reshape(shape)

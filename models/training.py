@@ -255,7 +255,8 @@ def _epoch(
                 return jnp.mean(terms.nll + beta * terms.kl)
 
             gradient = jax.grad(loss)(run.weights)
-            change, moments = update(gradient, run.moments, run.weights)
+            with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its integer count of steps
+                change, moments = update(gradient, run.moments, run.weights)
             return _Run(optax.apply_updates(run.weights, change), moments), None
 
         after, _ = lax.scan(step, run, (start + jnp.arange(per_epoch, dtype=jnp.int32), draws))
