@@ -1,4 +1,4 @@
-"""`tocsin models`: what the registry holds, and whether it can be trusted."""
+"""`tocsin models`: what the registry holds, whether it can be trusted, and which version serves."""
 
 from __future__ import annotations
 
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from ...models.artefact import Manifest
     from ...models.registry import Registry
     from ...models.signing import TrustedKey
+    from ..promotion import Kind
 
 app = command_app()
 
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the audit.")]
+AuthorOption = Annotated[str | None, typer.Option("--author", metavar="NAME", help="Who; by default you.")]
+LocalOption = Annotated[
+    bool, typer.Option("--local", help="Move only the registry's own pointer, for work with files alone.")
+]
 VersionArgument = Annotated[
     str, typer.Argument(metavar="VERSION", help="A name, a unique beginning of one, `latest` or `champion`.")
 ]
@@ -148,11 +154,80 @@ def export(
     typer.echo(registry.export(name, trusted, out or Path(f"{name}.tar")))
 
 
+@app.command()
+def promote(
+    version: VersionArgument,
+    reason: ReasonOption = "",
+    author: AuthorOption = None,
+    local: LocalOption = False,
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Let a version score from now on: running daemons swap to it without a pause."""
+    registry, trusted = _open(config, stream)
+    said = (reason, author, local, json)
+    _serve(registry, trusted, registry.resolve(version), "promotion", said, config, stream)
+
+
+@app.command()
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="Which; by default the one before the present.")
+    ] = None,
+    reason: ReasonOption = "",
+    author: AuthorOption = None,
+    local: LocalOption = False,
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Go back to an earlier version."""
+    registry, trusted = _open(config, stream)
+    name = registry.resolve(version) if version else None
+    _serve(registry, trusted, name, "rollback", (reason, author, local, json), config, stream)
+
+
 def _open(config: Path | None, stream: str | None) -> tuple[Registry, tuple[TrustedKey, ...]]:
     from ..registry import open_registry, trusted_keys
 
     settings = load_settings(config)
     return open_registry(settings, settings.stream(stream)), trusted_keys(settings)
+
+
+def _serve(
+    registry: Registry,
+    trusted: tuple[TrustedKey, ...],
+    name: str | None,
+    kind: Kind,
+    said: tuple[str, str | None, bool, bool],
+    config: Path | None,
+    stream: str | None,
+) -> None:
+    from ...pipelines.brokers import open_broker
+    from ..control import artefacts_of
+    from ..promotion import move, move_local
+    from .signed import signed_by
+
+    reason, author, local, json = said
+    signed: dict[str, str] = {**signed_by(author, reason or kind)}  # type: ignore[dict-item]
+    if local:
+        moved = move_local(registry, trusted, name, signed)
+    else:
+        settings = load_settings(config)
+        chosen = settings.stream(stream)
+        broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
+        try:
+            artefacts = artefacts_of(settings, chosen)
+            moved = move(registry, trusted, broker, chosen.control, artefacts, name, kind, signed)
+        finally:
+            broker.close()
+    if json:
+        print_json(moved)
+        return
+    how = "the registry's pointer alone" if moved.change is None else f"change {moved.change}"
+    before = f", before it {moved.previous}" if moved.previous else ""
+    typer.echo(f"{moved.model} serves now ({how}){before}")
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:

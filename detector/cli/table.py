@@ -18,6 +18,8 @@ COMMANDS: dict[str, Entry] = {
     "check": Entry(
         "check", "Validate the configuration; with --connect also the broker, its topics and rights."
     ),
+    "train": Entry("train", "Train and register a model version, from files or from the input topics."),
     "alerts": Entry("alerts", "Follow, list and show alerts; resolve one."),
+    "models": Entry("models", "List, show, verify, promote, roll back and export model versions."),
     "audit": Entry("audit", "Who changed what decides, when and why."),
 }

@@ -1,0 +1,189 @@
+"""From settings to a trained and registered model version: what `tocsin train` does, without its talking."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..models.signing import ensure_pair, public_path
+from ..pipelines import collect, sequences
+from ..pipelines.alignment import Alignment
+from ..pipelines.brokers import Broker
+from ..pipelines.crossfit import Step
+from ..pipelines.files import DataFiles
+from ..pipelines.readers import Columns
+from ..pipelines.schema import FeatureSchema
+from ..pipelines.sequences import Counts, Series
+from ..pipelines.slots import SlotTable
+from ..pipelines.training import Options, Trained, encoded, manifest, train
+from ..thresholds.budget import parse_budget
+from .registry import open_registry, private_key
+from .rulings import rules_of
+from .settings import Settings, Stream
+
+
+class Gathered(NamedTuple):
+    """Records to learn from."""
+
+    series: list[Series]
+    counts: Counts
+    schema: FeatureSchema
+    rejected: Counter[str]
+    """Messages that could not be read, by reason."""
+
+
+class Registered(NamedTuple):
+    """A version that is now in the registry."""
+
+    name: str
+    path: Path
+    champion: bool
+    """It is what the local pointer names."""
+    key_made: Path | None
+    """The private key, where it was made for this version."""
+    public_key: Path
+
+
+def from_files(stream: Stream, paths: Sequence[Path]) -> Gathered:
+    """Read data files; without [stream] features every numeric column is one.
+
+    Raises:
+        DataError: a file cannot be used.
+    """
+    columns = Columns(
+        time=stream.time or Columns().time,
+        entity=stream.entity or Columns().entity,
+        time_unit=stream.time_unit,
+    )
+    schema = FeatureSchema(stream.features, stream.counters) if stream.features else None
+    files = DataFiles(list(paths), schema=schema, columns=columns)
+    schema = schema or FeatureSchema(files.schema.names, stream.counters)
+    table = SlotTable()
+    batches = (batch.records for batch in files.batches(table))
+    series, counts = sequences.collect(
+        batches,
+        table.name,
+        len(schema),
+        schema.counter_index,
+        stream.lags,
+        stream.window,
+        int(stream.far_ahead),
+    )
+    return Gathered(series, counts, schema, Counter())
+
+
+def from_topics(
+    broker: Broker, stream: Stream, max_bytes: int, since_ms: int | None, until_ms: int | None
+) -> Gathered:
+    """Read what the input topics hold; without [stream] features a sample of them shows which there are.
+
+    Raises:
+        BrokerError: a topic does not exist, or nobody answers.
+        DataError: nothing in it is a number.
+    """
+    how = decoding_of(stream, max_bytes)
+    wanted = collect.spans(broker, stream.topics, since_ms, until_ms)
+    if stream.features:
+        schema = FeatureSchema(stream.features, stream.counters)
+    else:
+        schema = _discovered(broker, wanted, how, stream, since_ms)
+    collector = collect.Collector(schema, how)
+    consumer = broker.consumer(headers=False)
+    try:
+        batches = collect.read(consumer, wanted, since_ms, until_ms)
+        series, counts = sequences.collect(
+            collector.records(batches),
+            collector.table.name,
+            len(schema),
+            schema.counter_index,
+            stream.lags,
+            stream.window,
+            int(stream.far_ahead),
+        )
+    finally:
+        consumer.close()
+    return Gathered(series, counts, schema, collector.rejected)
+
+
+def decoding_of(stream: Stream, max_bytes: int) -> collect.Decoding:
+    """How the stream's messages are read."""
+    long = None
+    if stream.format == "json_long":
+        rule = Alignment(
+            int(stream.period), int(stream.wait), int(stream.carry_forward), int(stream.far_ahead)
+        )
+        long = collect.Long(stream.metric, stream.value, rule)
+    return collect.Decoding(stream.entity or None, stream.time or None, stream.time_unit, max_bytes, long)
+
+
+def options_of(settings: Settings, stream: Stream, profile: str | None = None) -> Options:
+    """What a training is told by the settings."""
+    told, text = settings.train, settings.thresholds.budget
+    given = Options(
+        profile=stream.profile,
+        max_entity_models=stream.max_entity_models,
+        min_records=told.min_records,
+        min_span_us=int(told.min_span),
+        steps=told.steps,
+        seed=told.seed,
+        budget=parse_budget(text) if text else None,
+        rules=rules_of(settings.incidents, {}, 0),
+    )
+    return given if profile is None else given._replace(profile=profile)  # type: ignore[arg-type]
+
+
+def learn(
+    settings: Settings,
+    stream: Stream,
+    gathered: Gathered,
+    progress: Callable[[Step], None] | None = None,
+) -> Trained:
+    """Train on what was gathered. Raises DataError where it is too little."""
+    return train(gathered.series, gathered.counts, gathered.schema, options_of(settings, stream), progress)
+
+
+def register(
+    settings: Settings, stream: Stream, trained: Trained, schema: FeatureSchema, created: str, seconds: float
+) -> Registered:
+    """Sign a version and put it into the registry; makes the key pair where there is none.
+
+    Args:
+        settings: for the registry and the key.
+        stream: whose version it is.
+        trained: the version.
+        schema: the stream's features.
+        created: now, RFC 3339.
+        seconds: what the training took.
+
+    Raises:
+        ArtefactError: the key is refused, or the registry cannot be written.
+    """
+    key = private_key(settings)
+    signer, made = ensure_pair(key)
+    registry = open_registry(settings, stream)
+    said = manifest(trained, schema, stream.name, created, seconds)
+    name = registry.register(said, encoded(trained), signer)
+    pointer = registry.champion()
+    return Registered(
+        name,
+        registry.folder / name,
+        pointer is not None and pointer.version == name,
+        key if made else None,
+        public_path(key),
+    )
+
+
+def _discovered(
+    broker: Broker,
+    wanted: Sequence[collect.Span],
+    how: collect.Decoding,
+    stream: Stream,
+    since_ms: int | None,
+) -> FeatureSchema:
+    consumer = broker.consumer(headers=False)
+    try:
+        return collect.discover(collect.read(consumer, wanted, since_ms), how, stream.counters)
+    finally:
+        consumer.close()

@@ -1,0 +1,249 @@
+"""What the input topics still hold, read to an end fixed beforehand, outside any consumer group.
+
+Training reads this way: nothing is committed, no other member notices, and the same decoders are used as in
+the chain.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import BrokerUnavailable, DataError, UnknownTopic
+from . import alignment, decoding, paths, slots
+from .alignment import Alignment
+from .brokers.base import Batch, Broker, Consumer, Part
+from .decode_long import LongDecoder
+from .decode_wide import WideDecoder
+from .records import Messages, Records
+from .schema import FeatureSchema
+from .slots import SlotTable
+from .timestamps import Unit
+
+BATCH_RECORDS = 16_384
+WAIT_S = 0.5
+QUIET_WAITS = 10
+"""Empty waits in a row after which the offsets still missing are taken for transaction marks."""
+DOWN_WAITS = 60
+LATEST_MS = 2**62
+SAMPLE_MESSAGES = 2000
+LABEL = "label"
+
+
+class Span(NamedTuple):
+    """Offsets `first` up to before `last` of one partition."""
+
+    part: Part
+    first: int
+    last: int
+
+
+def spans(
+    broker: Broker, topics: Sequence[str], since_ms: int | None = None, until_ms: int | None = None
+) -> list[Span]:
+    """What is held of every partition, narrowed to two times where the broker can search by time.
+
+    Raises:
+        UnknownTopic: a topic does not exist.
+        BrokerUnavailable: nobody answers.
+    """
+    admin, consumer = broker.admin(), broker.consumer(headers=False)
+    try:
+        known = admin.topics()
+        missing = [topic for topic in topics if topic not in known]
+        if missing:
+            raise UnknownTopic(
+                f"the input topic {missing[0]!r} does not exist at {broker.bootstrap}; produce to it first, "
+                f"or create it with `tocsin check --connect --create-topics`"
+            )
+        parts = [(topic, number) for topic in topics for number in range(known[topic].partitions)]
+        first, last = consumer.begin_offsets(parts), consumer.end_offsets(parts)
+        if broker.capabilities.search_by_time:
+            first |= consumer.offsets_for_time(parts, since_ms) if since_ms is not None else {}
+            last |= consumer.offsets_for_time(parts, until_ms) if until_ms is not None else {}
+    finally:
+        consumer.close()
+        admin.close()
+    return [Span(part, first[part], last[part]) for part in parts if first[part] < last[part]]
+
+
+def read(
+    consumer: Consumer, wanted: Sequence[Span], since_ms: int | None = None, until_ms: int | None = None
+) -> Iterator[Batch]:
+    """The records of all spans, in batches; each partition in the order of its offsets.
+
+    `since_ms` and `until_ms` leave out records with an earlier or later broker timestamp.
+
+    Raises:
+        BrokerUnavailable: the broker went away and did not return.
+    """
+    end = {span.part: span.last for span in wanted}
+    earliest = -1 if since_ms is None else since_ms
+    latest = LATEST_MS if until_ms is None else until_ms
+    open_parts = set(end)
+    consumer.assign([(*span.part, span.first) for span in wanted])
+    waits = 0
+    while open_parts:
+        batch = consumer.consume(BATCH_RECORDS, WAIT_S)
+        if not batch:
+            waits += 1
+            if consumer.broker_down and waits > DOWN_WAITS:
+                raise BrokerUnavailable(
+                    f"the broker stopped answering while records were read; missing is the rest of "
+                    f"{len(open_parts)} partitions. Run it again when the broker is back"
+                )
+            if not consumer.broker_down and waits > QUIET_WAITS:
+                return
+            continue
+        waits = 0
+        keep = []
+        for row, part in enumerate(zip(batch.topic, batch.partition, strict=True)):
+            offset = batch.offset[row]
+            if offset < end[part] and earliest <= batch.timestamp_ms[row] < latest:
+                keep.append(row)
+            if offset >= end[part] - 1 and part in open_parts:
+                open_parts.remove(part)
+                consumer.pause([part])
+        if keep:
+            yield batch if len(keep) == batch.size else _rows(batch, keep)
+
+
+class Decoding(NamedTuple):
+    """How a stream's messages are read, as the settings of the same names say; wide where `long` is None."""
+
+    entity: str | None
+    time: str | None
+    time_unit: Unit
+    max_bytes: int
+    long: Long | None = None
+
+
+class Long(NamedTuple):
+    """Paths of a single measurement, and how measurements become records."""
+
+    metric: str
+    value: str
+    alignment: Alignment
+
+
+class Collector:
+    """Batches of messages to records, with the entities of all partitions in one table."""
+
+    def __init__(self, schema: FeatureSchema, how: Decoding) -> None:
+        """Raises SettingsError for paths that cannot be read together."""
+        self.table = SlotTable()
+        self.rejected: Counter[str] = Counter()
+        """Messages that could not be used, by reason."""
+        self.messages = 0
+        self._schema = schema
+        self._parts: dict[Part, int] = {}
+        self._decode = _wide(schema, how, self) if how.long is None else _long(schema, how, how.long, self)
+
+    def records(self, batches: Iterable[Batch]) -> Iterator[Records]:
+        """Decode; messages that cannot be used are counted."""
+        for batch in batches:
+            self.messages += batch.size
+            yield self._decode(self._messages(batch))
+
+    def refuse(self, rejections: Iterable[decoding.Rejection]) -> None:
+        """Count messages that cannot be used."""
+        self.rejected.update(str(rejection.reason) for rejection in rejections)
+
+    def _messages(self, batch: Batch) -> Messages:
+        numbers = [
+            self._parts.setdefault(part, len(self._parts))
+            for part in zip(batch.topic, batch.partition, strict=True)
+        ]
+        return Messages(
+            np.array(numbers, np.int32),
+            np.array(batch.offset, np.int64),
+            np.array(batch.timestamp_ms, np.int64),
+            batch.key,
+            batch.value,
+        )
+
+
+def discover(batches: Iterable[Batch], how: Decoding, counters: Sequence[str] = ()) -> FeatureSchema:
+    """The features that a sample of messages shows, sorted by name: every number, or every metric.
+
+    Raises:
+        DataError: there is none.
+    """
+    found: set[str] = set()
+    for value in _sample(batches):
+        try:
+            content = decoding.read_object(value)
+        except decoding.Refused:
+            continue
+        leaves = dict(paths.leaves(content))
+        if how.long is not None:
+            name = leaves.get(how.long.metric)
+            found |= {name} if isinstance(name, str) and name else set()
+            continue
+        found |= {path for path, leaf in leaves.items() if _is_number(leaf)}
+    found -= {LABEL, how.entity or "", how.time or ""}
+    if not found:
+        raise DataError(
+            "the records to learn from show no numbers to watch. Is [stream] format right? [stream] features "
+            "can name what to watch"
+        )
+    return FeatureSchema(tuple(sorted(found)), tuple(counters))
+
+
+def _sample(batches: Iterable[Batch]) -> Iterator[bytes]:
+    seen = 0
+    for batch in batches:
+        for value in batch.value:
+            if seen >= SAMPLE_MESSAGES:
+                return
+            seen += 1
+            if value:
+                yield value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wide(schema: FeatureSchema, how: Decoding, to: Collector) -> Callable[[Messages], Records]:
+    decoder = WideDecoder(
+        schema, entity=how.entity, time=how.time, time_unit=how.time_unit, max_bytes=how.max_bytes
+    )
+
+    def decode(messages: Messages) -> Records:
+        decoded = decoder.decode(messages, to.table)
+        to.refuse(decoded.rejected)
+        return decoded.records
+
+    return decode
+
+
+def _long(schema: FeatureSchema, how: Decoding, long: Long, to: Collector) -> Callable[[Messages], Records]:
+    decoder = LongDecoder(
+        schema,
+        name=long.metric,
+        value=long.value,
+        entity=how.entity,
+        time=how.time,
+        time_unit=how.time_unit,
+        max_bytes=how.max_bytes,
+    )
+    rule = alignment.check(long.alignment)
+    fresh = alignment.init(1, rule, len(schema))
+    state = alignment.init(0, rule, len(schema))
+
+    def decode(messages: Messages) -> Records:
+        nonlocal state
+        decoded = decoder.decode(messages, to.table)
+        to.refuse(decoded.rejected)
+        state = slots.grow(state, fresh, to.table.size)
+        return alignment.align(state, decoded.points, rule, schema.counter_index).records
+
+    return decode
+
+
+def _rows(batch: Batch, keep: Sequence[int]) -> Batch:
+    return Batch._make(None if column is None else [column[row] for row in keep] for column in batch)
