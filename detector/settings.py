@@ -17,12 +17,11 @@ from typing import Any
 import msgspec
 
 from ..errors import SettingsError
+from .settings_kinds import SECRET, Duration, plain
 from .settings_pages import Field, fields
 from .settings_sections import (
-    SECRET,
     SECTIONS,
     Decode,
-    Duration,
     Http,
     Incidents,
     Kafka,
@@ -32,7 +31,6 @@ from .settings_sections import (
     Stream,
     Thresholds,
     Train,
-    plain,
 )
 from .settings_source import Given, Sources, Table, config_folder, gather
 
@@ -51,8 +49,10 @@ __all__ = [
     "Train",
     "config_folder",
     "load",
+    "plain",
     "redacted",
     "settings_hash",
+    "with_changes",
 ]
 HIDDEN = "********"
 
@@ -115,6 +115,19 @@ def load(
     settings = Settings(streams=_streams(sources), file=str(path) if path else None, **kwargs)
     _check_together(settings, sources)
     return settings
+
+
+def with_changes(incidents: Incidents, values: Mapping[str, object]) -> Incidents:
+    """The section with some values replaced, as a change on the control topic gives them.
+
+    Raises SettingsError for a value that is not allowed.
+    """
+    if not values:
+        return incidents
+    try:
+        return msgspec.convert({**plain(incidents), **values}, Incidents, dec_hook=_decode)
+    except (msgspec.ValidationError, ValueError) as wrong:
+        raise SettingsError(f"the change {dict(values)} of [incidents] is not allowed: {wrong}") from None
 
 
 def redacted(settings: Settings) -> dict[str, Any]:

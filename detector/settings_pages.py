@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 import msgspec
 
-from .settings_sections import SECTIONS, Duration, plain
+from .settings_kinds import Duration, plain
+from .settings_sections import SECTIONS
 
 
 class Field(NamedTuple):

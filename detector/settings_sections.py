@@ -6,74 +6,12 @@ made from these annotations, so what is written here is what people read.
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-MICROSECONDS = {
-    "us": 1,
-    "ms": 1_000,
-    "s": 1_000_000,
-    "m": 60_000_000,
-    "h": 3_600_000_000,
-    "d": 86_400_000_000,
-}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
-BUDGET = r"^\d+(\.\d+)?\s*/\s*(hour|day|week)(\s+per\s+entity)?$"
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
-SECRET = re.compile(
-    r"password|secret|token|\.pem$|\bpem\b|oauthbearer\.config|ssl\.key|jaas|credential", re.IGNORECASE
-)
-
-
-class Duration(int):
-    """A span of time in whole microseconds, written `30s`, `5m`, `1h30m`, `1d`."""
-
-    @classmethod
-    def parse(cls, text: str) -> Duration:
-        """Read `30s`, `250ms`, `1h30m`, `1d`; ValueError when it is none of these."""
-        compact = text.strip().replace(" ", "")
-        parts = _PART.findall(compact)
-        if not parts or "".join(number + unit for number, unit in parts) != compact:
-            raise ValueError(f"{text!r} is no duration")
-        return cls(round(sum(float(number) * MICROSECONDS[unit] for number, unit in parts)))
-
-    @property
-    def seconds(self) -> float:
-        """The span in seconds."""
-        return int(self) / 1e6
-
-    def __str__(self) -> str:
-        rest, text = int(self), ""
-        for unit in ("d", "h", "m", "s", "ms", "us"):
-            count, rest = divmod(rest, MICROSECONDS[unit])
-            text += f"{count}{unit}" if count else ""
-        return text or "0s"
-
-    def __repr__(self) -> str:
-        return f"Duration.parse({str(self)!r})"
-
-
-def _span(description: str, least: str = "0s", most: str = "3650d") -> Meta:
-    """The annotation of a duration between two others."""
-    return Meta(description=description, extra={"least": Duration.parse(least), "most": Duration.parse(most)})
-
-
-def _text(description: str, pattern: str, allowed: str) -> Meta:
-    """The annotation of a string that must match a pattern, with the words that say so."""
-    return Meta(description=description, pattern=pattern, extra={"allowed": allowed})
-
-
-def _topic(description: str) -> Meta:
-    return _text(
-        description, TOPIC[:-1].replace("{1,", "{0,") + "$", "a topic name: letters, digits, '.', '_' and '-'"
-    )
-
-
-Scalar = str | int | float | bool
+from .settings_kinds import BUDGET, NAME, TOPIC, Duration, Scalar, span, text, topic
 
 
 class Kafka(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +55,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[
         str,
-        _text(
+        text(
             "What the stream is called, in topics, metrics and alerts.",
             NAME,
             "letters, digits, '.', '_' and '-'",
@@ -172,31 +110,31 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(description="Long format: dotted path of the metric's value.", min_length=1)
     ] = "value"
     period: Annotated[
-        Duration, _span("Long format: the grid of event time on which metrics become records.", "1ms", "1d")
+        Duration, span("Long format: the grid of event time on which metrics become records.", "1ms", "1d")
     ] = Duration.parse("10s")
     wait: Annotated[
         Duration,
-        _span("Long format: how long, in event time, a record waits for its last metrics.", "0s", "1d"),
+        span("Long format: how long, in event time, a record waits for its last metrics.", "0s", "1d"),
     ] = Duration.parse("10s")
     carry_forward: Annotated[
         Duration,
-        _span(
+        span(
             "Long format: how long the last value of a metric stands in for one that did not come. 0s: never."
         ),
     ] = Duration.parse("0s")
-    alerts: Annotated[str, _topic("Topic of the alerts. Empty: `NAME.alerts`.")] = ""
+    alerts: Annotated[str, topic("Topic of the alerts. Empty: `NAME.alerts`.")] = ""
     scores: (
-        Annotated[str, _topic("Topic of the scores, one message per scored record. Empty: none are written.")]
+        Annotated[str, topic("Topic of the scores, one message per scored record. Empty: none are written.")]
         | None
     ) = None
     dead_letter: Annotated[
-        str, _topic("Topic of the messages that could not be read, untouched. Empty: `NAME.dead-letters`.")
+        str, topic("Topic of the messages that could not be read, untouched. Empty: `NAME.dead-letters`.")
     ] = ""
-    changelog: Annotated[str, _topic("Topic of the state, compacted. Empty: `NAME.changelog`.")] = ""
+    changelog: Annotated[str, topic("Topic of the state, compacted. Empty: `NAME.changelog`.")] = ""
     control: Annotated[
-        str, _topic("Topic of the versioned changes, one partition. Empty: `NAME.control`.")
+        str, topic("Topic of the versioned changes, one partition. Empty: `NAME.control`.")
     ] = ""
-    group_id: Annotated[str, _topic("Consumer group. Empty: `tocsin.NAME`.")] = ""
+    group_id: Annotated[str, topic("Consumer group. Empty: `tocsin.NAME`.")] = ""
     start: Annotated[
         Literal["earliest", "latest"],
         Meta(
@@ -229,14 +167,14 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     ] = 16
     far_ahead: Annotated[
         Duration,
-        _span(
+        span(
             "A record this much newer than its entity's newest is refused, unless the ones after it agree.",
             "1s",
         ),
     ] = Duration.parse("7d")
     late_after: Annotated[
         Duration,
-        _span("An alert for data older than this when it is published says `late: true`.", "1s"),
+        span("An alert for data older than this when it is published says `late: true`.", "1s"),
     ] = Duration.parse("15m")
 
     def __post_init__(self) -> None:
@@ -282,7 +220,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     budget: (
         Annotated[
             str,
-            _text(
+            text(
                 "The alert budget: how many false alerts each stream may raise, or each of its entities. "
                 "Empty: "
                 '"1/day per entity" up to 20 entities, else "20/day".',
@@ -322,7 +260,7 @@ class Incidents(msgspec.Struct, frozen=True, kw_only=True):
     ] = 2.0
     gone_after: Annotated[
         Duration,
-        _span(
+        span(
             "An incident whose entity was not seen for this long, by its partition's newest event time, "
             "is resolved as `gone`.",
             "1m",
@@ -330,9 +268,7 @@ class Incidents(msgspec.Struct, frozen=True, kw_only=True):
     ] = Duration.parse("24h")
     level_change_after: Annotated[
         Duration,
-        _span(
-            "An incident this long is resolved as `level_change`: what it shows is the new ordinary.", "1m"
-        ),
+        span("An incident this long is resolved as `level_change`: what it shows is the new ordinary.", "1m"),
     ] = Duration.parse("1d")
 
 
@@ -343,7 +279,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(description="Records of an entity that are enough to train on.", ge=100, le=100_000_000)
     ] = 1_000
     min_span: Annotated[
-        Duration, _span("Event time of an entity that is enough to train on, where records are rare.", "1s")
+        Duration, span("Event time of an entity that is enough to train on, where records are rare.", "1s")
     ] = Duration.parse("1h")
     steps: Annotated[int, Meta(description="Most optimiser steps.", ge=10, le=1_000_000)] = 800
     seed: Annotated[int, Meta(description="Seed of every random number of a training.", ge=0, lt=2**31)] = 0
@@ -354,7 +290,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     snapshot_every: Annotated[
         Duration,
-        _span(
+        span(
             "A partition's snapshot is written this often, or less often where it would exceed a tenth "
             "of the input.",
             "1s",
@@ -429,8 +365,3 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "http": Http,
     "log": Log,
 }
-
-
-def plain(value: object) -> Any:
-    """A Struct, or a value of one, as dicts, lists and scalars; durations as text."""
-    return msgspec.to_builtins(value, enc_hook=str)
