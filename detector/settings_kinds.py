@@ -65,9 +65,8 @@ def text(description: str, pattern: str, allowed: str) -> Meta:
 
 def topic(description: str) -> Meta:
     """The annotation of a topic's name, or of none."""
-    return text(
-        description, TOPIC[:-1].replace("{1,", "{0,") + "$", "a topic name: letters, digits, '.', '_' and '-'"
-    )
+    allowed = "a topic name: letters, digits, '.', '_' and '-'"
+    return text(description, f"^$|{TOPIC}", allowed)
 
 
 Scalar = str | int | float | bool

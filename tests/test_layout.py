@@ -194,14 +194,9 @@ def clocks(path: Path, source: str) -> list[str]:
         for found in imports(path, source)
         if found.module.split(".")[0] in CLOCKS
     ]
-    for node in ast.walk(ast.parse(source)):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr in CLOCK_CALLS
-        ):
-            wrong.append(f"{path}:{node.lineno} asks {ast.unparse(node.func)}")
-    return wrong
+    calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    asked = (func for func in calls if isinstance(func, ast.Attribute) and func.attr in CLOCK_CALLS)
+    return wrong + [f"{path}:{func.lineno} asks {ast.unparse(func)}" for func in asked]
 
 
 @pytest.mark.parametrize("path", chain(), ids=str)
