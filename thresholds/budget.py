@@ -6,7 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 DAYS: Final = {"hour": 1.0 / 24.0, "day": 1.0, "week": 7.0}
-FORM: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(hour|day|week)(\s+per\s+entity)?\s*")
+FORM: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*/\s*(hour|day|week)(\s+per\s+entity)?\s*")
 FEW_ENTITIES: Final = 20
 
 

@@ -30,9 +30,9 @@ class Flag(NamedTuple):
     blocks: int
     """Block means that the decision looked at."""
     before: float
-    """Their mean, in the signal's units."""
+    """Their mean before the change, in the signal's units."""
     after: float
-    """The mean since the change, as ADWIN puts it."""
+    """And since."""
 
 
 class DriftState(NamedTuple):
@@ -54,6 +54,15 @@ def init(capacity: int) -> DriftState:
     return DriftState(
         np.zeros((*shape, HELD)), np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, np.int64)
     )
+
+
+def split(means: NDArray[np.float64]) -> int:
+    """How many of two or more means lie before the change: the cut that sets the two sides furthest apart."""
+    n = len(means)
+    left = np.arange(1, n)
+    sums = np.cumsum(means)
+    apart = np.abs(sums[:-1] / left - (sums[-1] - sums[:-1]) / (n - left))
+    return 1 + int(np.argmax(apart * np.sqrt(left * (n - left))))
 
 
 def decide(means: NDArray[np.float64]) -> tuple[int, float]:
@@ -90,10 +99,9 @@ def take(state: DriftState, block: np.void, reference: Mapping[str, NDArray[np.f
         flagged, latest = decide(means[:held])
         state.latest[part, at] = latest
         if flagged >= 0:
-            before = float(means[:held].mean())
-            found.append(
-                Flag(int(block["row"]), part, signal, held, usual + sd * before, usual + sd * latest)
-            )
+            cut = split(means[:held])
+            before, after = (usual + sd * float(side.mean()) for side in (means[:cut], means[cut:held]))
+            found.append(Flag(int(block["row"]), part, signal, held, before, after))
             state.decisions[part, at] += 1
             means[:] = 0.0
             held = 0
