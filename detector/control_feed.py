@@ -28,15 +28,14 @@ class ControlFeed:
     """Belongs to the loop's thread; models are loaded and compiled by `loader`, so that the loop does not pause."""
 
     def __init__(self, broker: Broker, topic: str, artefacts: Artefacts, rulings: Rulings, loader: Executor) -> None:
+        self._broker = broker
         self._topic = topic
         self._artefacts = artefacts
         self._rulings = rulings
         self._loader = loader
         self._waiting: deque[tuple[Versioned | Unloadable, Future[Model] | None]] = deque()
-        for change in read_all(broker, topic, artefacts):
-            self._take(change, None)
         self._consumer = broker.consumer(headers=False)
-        self._consumer.assign([(topic, 0, rulings.newest + 1)])
+        self.catch_up()
 
     def arrived(self) -> list[Arrived]:
         """The changes that are ready to act, in order; one whose model still loads holds those behind it."""
@@ -50,6 +49,12 @@ class ControlFeed:
             change, model = self._waiting.popleft()
             done.append(self._take(change, model))
         return done
+
+    def catch_up(self) -> None:
+        """Take in everything that the topic holds now, waiting for its models."""
+        for change in read_all(self._broker, self._topic, self._artefacts, self._rulings.newest + 1):
+            self._take(change, self._begin(change))
+        self._consumer.assign([(self._topic, 0, self._rulings.newest + 1)])
 
     def close(self) -> None:
         """Release the consumer."""

@@ -88,6 +88,7 @@ class StreamLoop:
         self._s = setup
         self.stream = setup.stream
         self.state = setup.chain.state
+        self.lags = setup.chain.lags
         self._consumer = setup.broker.consumer(setup.stream.group_id, start=setup.stream.start)
         self._side = setup.broker.consumer()
         self._outbox = Outbox(setup.broker.producer(), setup.stream, self.state.parts.__getitem__, setup.clocks.wall)

@@ -152,7 +152,7 @@ def warming(state: StreamState, slot: int, held: int, lags: int) -> str | None:
         return f"{held} of {lags} records for the first score"
     learning = Learning(int(state.decision.core["learning"][slot]))
     if learning is Learning.LOCATION:
-        return f"own location after {int(state.location.counted[slot])} of {location.LIMIT} ordinary records"
+        return f"own location after {int(state.location.learnt[slot])} of {location.LIMIT} ordinary records"
     if learning is Learning.MEDIANS:
         return f"own scale after {int(state.decision.core['learned'][slot])} of {LEARN_RECORDS} ordinary records"
     return None

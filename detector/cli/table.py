@@ -22,4 +22,6 @@ COMMANDS: dict[str, Entry] = {
     "alerts": Entry("alerts", "Follow, list and show alerts; resolve one."),
     "models": Entry("models", "List, show, verify, promote, roll back and export model versions."),
     "audit": Entry("audit", "Who changed what decides, when and why."),
+    "run": Entry("run", "Run the daemon: score, alert, and train first where there is no model."),
+    "replay": Entry("replay", "Score records from files or Kafka anew, from empty state."),
 }

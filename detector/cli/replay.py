@@ -1,0 +1,86 @@
+"""`tocsin replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import ConfigOption, JsonOption, StreamOption, command_app, load_settings, notice, print_json
+
+if TYPE_CHECKING:
+    from ..replay import Step
+
+app = command_app()
+
+
+@app.command()
+def replay(
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", metavar="PATH", help="Data files or folders; may be repeated.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="From Kafka: a span before now (24h), a time, or `start`."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="The end; now by default.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write scores.parquet there.")] = None,
+    alerts: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the alerts there, a line each.")] = None,
+    changes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Changes to apply, a line of JSON each, instead of Kafka's.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Score with this version, whatever is in force.")
+    ] = None,
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    json: JsonOption = False,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More data files.")] = None,
+) -> None:
+    """Score records from files or Kafka anew, from empty state."""
+    from contextlib import ExitStack
+
+    from ...errors import SettingsError
+    from ..alerts import message_of
+    from ..publish import score_rows
+    from ..replaying import prepare
+    from ..scores import ScoresWriter
+
+    paths = [*(data or []), *(more or [])]
+    if bool(paths) == (since is not None):
+        raise SettingsError("replay needs either --data PATH… or --since WHEN.")
+    settings = load_settings(config)
+    chosen = settings.stream(stream)
+    tally = {"records": 0, "scored": 0, "anomalous": 0, "incidents": 0}
+    with ExitStack() as stack:
+        prepared = stack.enter_context(
+            prepare(settings, chosen, paths, since=since, until=until, changes=changes, model=model)
+        )
+        writer = stack.enter_context(ScoresWriter(out)) if out else None
+        told = stack.enter_context(alerts.open("wb")) if alerts else None
+        for step in prepared.steps():
+            _count(tally, step)
+            if writer and step.outcome is not None:
+                writer.write(score_rows(step.outcome, prepared.names))
+            for alert in step.alerts if told else ():
+                assert told is not None
+                told.write((message_of(alert).value or b"") + b"\n")
+    tally["entities"] = len(prepared.entities)
+    if json:
+        print_json({"model": prepared.model, **tally})
+    else:
+        typer.echo(
+            f"{prepared.model}: {tally['records']} records of {tally['entities']} entities, {tally['scored']} scored, "
+            f"{tally['anomalous']} above their threshold, {tally['incidents']} incidents"
+        )
+        if out:
+            notice(f"scores are in {out}")
+
+
+def _count(tally: dict[str, int], step: Step) -> None:
+    if step.outcome is not None:
+        tally["records"] += len(step.outcome.verdict)
+        tally["scored"] += len(step.outcome.row)
+        tally["anomalous"] += int(step.outcome.anomalous.sum())
+    tally["incidents"] += sum(alert.status == "firing" for alert in step.alerts)

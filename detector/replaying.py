@@ -1,0 +1,142 @@
+"""What `tocsin replay` runs: tapes from files or from Kafka, and the changes that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import SettingsError
+from ..pipelines.brokers import Broker, open_broker
+from ..pipelines.brokers.base import Part
+from ..pipelines.files import DataFiles
+from ..pipelines.readers import Columns
+from ..pipelines.schema import FeatureSchema
+from ..pipelines.slots import SlotTable
+from .changes import Promotion, Versioned
+from .control import artefacts_of, read_all
+from .publish import Names
+from .reading import Reader
+from .registry import open_registry
+from .replay import Replay, Step, Tape, Written, file_tape, kafka_tape, of_changelog, read_changes
+from .restore import read_changelog
+from .rulings import Rulings
+from .settings import Settings, Stream
+from .startup import make_chain, model_loader, schema_of, stamp
+from .when import When, parse_when
+
+
+class Prepared(NamedTuple):
+    """A replay ready to run."""
+
+    steps: Callable[[], Iterator[Step]]
+    names: Names
+    model: str
+    entities: SlotTable
+
+
+@contextmanager
+def prepare(
+    settings: Settings,
+    stream: Stream,
+    paths: Sequence[Path],
+    *,
+    since: str | None,
+    until: str | None,
+    changes: Path | None,
+    model: str | None,
+) -> Iterator[Prepared]:
+    """Open what is needed, closing it at the end.
+
+    Raises:
+        DataError: the files cannot be read.
+        ModelNotFound: there is no model.
+        BrokerUnavailable: nobody answers.
+    """
+    with ExitStack() as stack:
+        registry = open_registry(settings, stream)
+        schema = schema_of(stream, registry, settings)
+        load = model_loader(registry, settings, stream, schema)
+        broker = None
+        if not paths:
+            broker = stack.enter_context(_open(settings))
+        rulings = Rulings(settings, load)
+        written: list[Written] = []
+        if changes is not None:
+            known, written = read_changes(changes)
+        else:
+            known = [] if broker is None else _control(broker, settings, stream)
+        if model is not None or not any(isinstance(one.change, Promotion) for one in known):
+            name = registry.resolve(model or "champion")
+            first = Promotion(model=name, reason="replay", **stamp())
+            known, written = [Versioned(0, first)], []
+        for one in known:
+            rulings.take(one)
+        first_model = rulings.model(_first_model(known))
+        chain = make_chain(stream, schema, first_model)
+        tapes: list[Tape] = []
+        if broker is None:
+            tapes.append(file_tape(_files(paths, stream, schema), chain, stream.topics[0]))
+        else:
+            reader = Reader(stream, settings.decode, chain.state)
+            spans = _spans(broker, stream, parse_when(since), parse_when(until))
+            if model is None and changes is None:
+                for part, restored in read_changelog(broker, stream.changelog, list(spans)).items():
+                    written += of_changelog(part, restored.applied)
+            tapes += [
+                kafka_tape(broker, reader, part, begin, end, lambda: None) for part, (begin, end) in spans.items()
+            ]
+        replay = Replay(chain, rulings, stream.name, written)
+
+        def steps() -> Iterator[Step]:
+            for tape in tapes:
+                yield from replay.run(tape)
+
+        yield Prepared(steps, replay.names, rulings.ruling().model.name, chain.state.table)
+
+
+@contextmanager
+def _open(settings: Settings) -> Iterator[Broker]:
+    broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+def _control(broker: Broker, settings: Settings, stream: Stream) -> list[Versioned]:
+    found = read_all(broker, stream.control, artefacts_of(settings, stream))
+    return [one for one in found if isinstance(one, Versioned)]
+
+
+def _first_model(known: Sequence[Versioned]) -> str:
+    return next(one.change.model for one in known if isinstance(one.change, Promotion))
+
+
+def _files(paths: Sequence[Path], stream: Stream, schema: FeatureSchema) -> DataFiles:
+    columns = Columns(
+        time=stream.time or "timestamp", entity=stream.entity or "entity", time_unit=stream.time_unit
+    )
+    return DataFiles(paths, schema=schema, columns=columns)
+
+
+def _spans(
+    broker: Broker, stream: Stream, since: When | None, until: When | None
+) -> dict[Part, tuple[int, int]]:
+    """First offset and the one behind the last, of each input partition."""
+    admin, consumer = broker.admin(), broker.consumer()
+    try:
+        topics = admin.topics()
+        missing = [topic for topic in stream.topics if topic not in topics]
+        if missing:
+            raise SettingsError(f"stream {stream.name}: the input topic {missing[0]!r} does not exist.")
+        parts = [(topic, p) for topic in stream.topics for p in range(topics[topic].partitions)]
+        begins, ends = consumer.begin_offsets(parts), consumer.end_offsets(parts)
+        for when, into in ((since, begins), (until, ends)):
+            if when is not None and when.ms is not None:
+                into.update(consumer.offsets_for_time(parts, when.ms))
+        return {part: (begins[part], ends[part]) for part in parts}
+    finally:
+        consumer.close()
+        admin.close()
