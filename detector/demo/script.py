@@ -165,6 +165,7 @@ class Story:
     def recalibrate(self) -> None:
         """Half the budget, from the records that Kafka holds, taken up by the running daemon."""
         self._phase(4, f"`tocsin recalibrate`: a budget of {NEW_BUDGET} instead.")
+        self._look()
         before = self.picture.streams["hosts"].calibration
         args = ("recalibrate", "--stream", "hosts", "--budget", NEW_BUDGET)
         self.say("recalibrating", f"tocsin {' '.join(args)}")
