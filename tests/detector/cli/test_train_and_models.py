@@ -1,0 +1,216 @@
+"""`tocsin train` and `tocsin models`, from files and from a broker."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from telemetry import Fleet, generate, keys, messages
+from tocsin.detector.changes import Promotion, Rollback, Versioned
+from tocsin.detector.cli import main
+from tocsin.detector.control import Artefacts, read_all
+from tocsin.pipelines.brokers import Broker, open_broker
+
+Run = Callable[..., tuple[int, str, str]]
+CONFIG = """
+[stream]
+name = "hosts"
+entity = "host"
+time = "ts"
+topics = ["telemetry"]
+[registry]
+path = "registry"
+[train]
+min_records = 200
+steps = 20
+[kafka]
+bootstrap = "{bootstrap}"
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Fleet:
+    return generate(seed=21, entities=2, records=320, features=3)
+
+
+@pytest.fixture(scope="module")
+def broker(fleet: Fleet) -> Iterator[Broker]:
+    found = open_broker("embedded")
+    admin, producer = found.admin(), found.producer()
+    admin.create("telemetry", 2)
+    admin.create("hosts.control", 1)
+    for key, value in zip(keys(fleet), messages(fleet), strict=True):
+        producer.produce("telemetry", value, key, partition=key[-1] % 2)
+    producer.flush(30)
+    producer.close()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, broker: Broker, fleet: Fleet) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "tocsin.toml").write_text(CONFIG.format(bootstrap=broker.bootstrap))
+    columns = {"ts": pa.array(fleet.time_us, pa.timestamp("us", "UTC"))}
+    columns["host"] = pa.array([fleet.names[i] for i in fleet.entity])
+    columns |= {name: fleet.values[:, i] for i, name in enumerate(fleet.features)}
+    pq.write_table(pa.table(columns), folder / "all.parquet")
+    return folder
+
+
+@pytest.fixture
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.chdir(home)
+
+    def call(*args: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(args)
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return call
+
+
+def listed(run: Run) -> list[dict[str, Any]]:
+    code, out, _ = run("models", "list", "--json")
+    assert code == 0
+    found: list[dict[str, Any]] = json.loads(out)
+    return found
+
+
+def test_train_from_files_prints_what_it_did_and_registers(run: Run, home: Path) -> None:
+    code, out, err = run("train", "--data", "all.parquet")
+    assert code == 0, err
+    assert "read 640 records of 2 entities, 3 features" in err
+    assert "rehearsal" in out
+    assert "ELBO" in out
+    assert "held out" in out
+    assert "signing-key.pem (keep it private)" in out
+    assert "Next: `tocsin replay" in out
+    (first,) = listed(run)
+    assert first["verified"] is True
+    assert first["champion"] is True
+    assert first["records"] == 632
+    assert first["version"] in out
+    assert ((home / "config/tocsin/signing-key.pem").stat().st_mode & 0o777) == 0o600
+
+
+def test_train_from_the_topics_finds_the_same_records(run: Run) -> None:
+    code, out, err = run("train", "--since", "start", "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["version"].startswith("v0002-")
+    assert said["champion"] is False
+    assert said["records"] == 632
+    assert said["features"] == ["f00", "f01", "f02"]
+    assert said["history"][0]["phase"] == "rehearsal"
+    assert said["history"][0]["held_out_elbo"] is not None
+    # The same records in the same order give the same model: the hash in the name says so.
+    assert said["version"].split("-")[1] == listed(run)[0]["version"].split("-")[1]
+
+
+def test_show_verify_and_export(run: Run, home: Path) -> None:
+    code, out, _ = run("models", "show", "v0001", "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert said["stream"] == "hosts"
+    assert said["libraries"]["jax"]
+    code, out, _ = run("models", "show")
+    assert "signed by" in out
+    code, out, _ = run("models", "verify")
+    assert code == 0
+    assert out.count(": good") == 2
+    code, out, _ = run("models", "export", "v0001", "--out", "one.tar")
+    assert code == 0
+    assert (home / "one.tar").stat().st_size > 10_000
+    code, _, err = run("models", "show", "v0009")
+    assert code == 1
+    assert "is not one of the versions" in err
+
+
+def test_promote_and_rollback_go_through_the_control_topic(run: Run, broker: Broker) -> None:
+    first, second = (row["version"] for row in listed(run))
+    code, _, err = run("models", "rollback")
+    assert code == 1
+    assert "no version before the present one" in err
+    assert run("models", "promote", first, "--reason", "start")[0] == 0
+    code, out, err = run("models", "promote", "latest", "--reason", "newer", "--author", "ada", "--json")
+    assert code == 0, err
+    moved = json.loads(out)
+    assert (moved["model"], moved["previous"]) == (second, first)
+    assert [row["champion"] for row in listed(run)] == [False, True]
+    assert run("models", "rollback", "--reason", "worse")[0] == 0
+    assert [row["champion"] for row in listed(run)] == [True, False]
+    unused = Artefacts(Path("absent"), lambda *_: None)
+    changes = [one.change for one in read_all(broker, "hosts.control", unused) if isinstance(one, Versioned)]
+    assert [type(change) for change in changes] == [Promotion, Promotion, Rollback]
+    assert [change.model for change in changes] == [first, second, first]
+    assert (changes[1].author, changes[1].reason) == ("ada", "newer")
+    assert moved["change"] == 1
+
+
+def test_local_promotion_moves_the_pointer_alone(run: Run, broker: Broker) -> None:
+    _first, second = (row["version"] for row in listed(run))
+    assert run("models", "promote", second, "--local")[0] == 0
+    assert [row["champion"] for row in listed(run)] == [False, True]
+    assert run("models", "rollback", "--local")[0] == 0
+    assert [row["champion"] for row in listed(run)] == [True, False]
+    unused = Artefacts(Path("absent"), lambda *_: None)
+    assert len(read_all(broker, "hosts.control", unused)) == 3
+
+
+def test_corrupt_and_foreign_versions_are_shown_and_never_promoted(run: Run, home: Path) -> None:
+    _first, second = (row["version"] for row in listed(run))
+    weights = home / "registry/hosts" / second / "weights.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1])
+    assert [row["verified"] for row in listed(run)] == [True, False]
+    code, out, _ = run("models", "verify")
+    assert code == 1
+    assert "truncated" in out
+    code, _, err = run("models", "promote", second)
+    assert code == 1
+    assert "truncated" in err
+    weights.write_bytes(good)
+    # the same registry, another user's key
+    shutil.move(home / "config", home / "config-kept")
+    (home / "config/tocsin").mkdir(parents=True)
+    code, _, err = run("models", "list")
+    assert code == 1
+    assert "public_keys" in err
+    shutil.rmtree(home / "config")
+    shutil.move(home / "config-kept", home / "config")
+    assert [row["champion"] for row in listed(run)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ((), 2, "what is there to train on"),
+        (("--data", "all.parquet", "--since", "1h"), 2, "not both"),
+        (("--since", "yesterday-ish"), 2, "is no time"),
+        (("--data", "absent.parquet"), 1, "no such file"),
+        (("--data", "all.parquet", "--min-records", "5000"), 1, "Needed are 5000"),
+        (("--data", "all.parquet", "--min-records", "7"), 2, "min_records"),
+        (("--data", "all.parquet", "--profile", "odd"), 2, "allowed are auto"),
+        (("--data", "all.parquet", "--budget", "lots"), 2, "5/day"),
+        (("--since", "start", "--until", "2000-01-01T00:00:00Z"), 1, "nothing that was read"),
+    ],
+)
+def test_wrong_usage_and_too_little_data_are_said(
+    run: Run, args: tuple[str, ...], code: int, message: str
+) -> None:
+    got, _, err = run("train", *args)
+    assert (got, message in err) == (code, True), err
+
+
+def test_a_short_span_does_not_rescue_a_short_range(run: Run) -> None:
+    """Two entities of 53 minutes each: below min_span and min_records alike."""
+    code, _, err = run("train", "--data", "all.parquet", "--min-records", "400")
+    assert code == 1
+    assert "[train] min_records" in err
