@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
 from tocsin.models import fitting, scaling
 from tocsin.models.panel import PanelParams
 from tocsin.models.vae import HIDDEN, LATENT
@@ -74,10 +73,13 @@ def made_up_panel() -> Callable[..., PanelParams]:
             {
                 "vae": VaeParams(weights, np.full(panels, -50.0, np.float32)),
                 "half": HalfParams(),
-                "errs": ErrsParams(normal(past, features) if past else np.zeros((panels, 0, features), np.float32),
-                                   normal(features), np.abs(normal(features)) + np.float32(0.1)),
+                "errs": ErrsParams(
+                    normal(past, features) if past else np.zeros((panels, 0, features), np.float32),
+                    normal(features),
+                    np.abs(normal(features)) + np.float32(0.1),
+                ),
                 "jump": JumpParams(),
             },
-        )  # fmt: skip
+        )
 
     return make

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-
 from tocsin.models import fitting
 from tocsin.models.members import TABLE, UNTRAINED, Member, errs, half, jump
 from tocsin.models.members.base import FitData, Guide, Row
@@ -71,7 +70,9 @@ class TestContract:
         assert a == b
 
     def test_fitting_repeats(self, member: Member, data: list[FitData], fitted: dict[str, list[Any]]) -> None:
-        for a, b in zip(jax.tree.leaves(member.fit(data, GUIDE)), jax.tree.leaves(fitted[member.name]), strict=True):  # fmt: skip
+        for a, b in zip(
+            jax.tree.leaves(member.fit(data, GUIDE)), jax.tree.leaves(fitted[member.name]), strict=True
+        ):
             np.testing.assert_array_equal(a, b)
 
     def test_the_value_is_a_scalar_not_below_0(
@@ -107,7 +108,9 @@ class TestContract:
         self, member: Member, data: list[FitData], fitted: dict[str, list[Any]]
     ) -> None:
         params = fitted[member.name][0]
-        calm = row_of(data[0], data[0].windows[200], np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32))  # fmt: skip
+        calm = row_of(
+            data[0], data[0].windows[200], np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32)
+        )
         z = data[0].windows[200].copy()
         z[-1, 2] += 9.0
         r = np.zeros(FEATURES, np.float32)
@@ -130,12 +133,23 @@ def test_missing_adds_nothing(name: str, data: list[FitData], fitted: dict[str, 
 def test_vae_starts_at_1_over_train(data: list[FitData], fitted: dict[str, list[Any]]) -> None:
     flat = data[0].windows
     values = [
-        float(TABLE["vae"].score(fitted["vae"][0], row_of(data[0], z, np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32))).value)
-        for z in flat[:: 10]
-    ]  # fmt: skip
+        float(
+            TABLE["vae"]
+            .score(
+                fitted["vae"][0],
+                row_of(data[0], z, np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32)),
+            )
+            .value
+        )
+        for z in flat[::10]
+    ]
     lowest = jax.vmap(
-        lambda z: TABLE["vae"].score(fitted["vae"][0], row_of(data[0], z, jnp.zeros(FEATURES), jnp.ones(FEATURES))).value  # type: ignore[arg-type]
-    )(jnp.asarray(flat)).min()  # fmt: skip
+        lambda z: (
+            TABLE["vae"]
+            .score(fitted["vae"][0], row_of(data[0], z, jnp.zeros(FEATURES), jnp.ones(FEATURES)))
+            .value
+        )  # type: ignore[arg-type]
+    )(jnp.asarray(flat)).min()
     assert min(values) >= 1.0
     assert float(lowest) == pytest.approx(1.0, abs=1e-3)
 
@@ -174,7 +188,9 @@ def test_errs_looks_at_most_four_records_back(
     assert params.coefficients.shape == (past * 3, 3)
     part = errs.score(params, row_of(one, one.windows[50], np.zeros(3, np.float32), np.ones(3, np.float32)))
     if lags == 1:
-        assert float(part.value) == pytest.approx(float((soft_clip(one.windows[50, 0], np) ** 2).sum()), rel=1e-6)  # fmt: skip
+        assert float(part.value) == pytest.approx(
+            float((soft_clip(one.windows[50, 0], np) ** 2).sum()), rel=1e-6
+        )
     assert part.forecast is not None
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tocsin.models import scaling
 from tocsin.pipelines import windows
 from tocsin.pipelines.records import Records
@@ -53,7 +52,7 @@ def test_missing_values_are_left_out_of_the_fit_and_are_0_once_scaled() -> None:
         ([1e6, 1e6 + 1, 1e6 - 1], 3e4),  # a spread under 1e-4 of the largest value is rounding
         ([0.0, 0.0, 3.0], math.sqrt(2.0)),  # alive
     ],
-)  # fmt: skip
+)
 def test_dead_channels_get_a_floor_relative_to_their_values(column: list[float], sd: float) -> None:
     location = scaling.fit_location([np.array(column)[:, None]])
     assert float(location[scaling.SD, 0]) == pytest.approx(sd, rel=1e-4)

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
 from tocsin.models import training, vae
 from tocsin.models.training import Figures, Job, Plan, Report
 
@@ -15,7 +14,9 @@ def linear_job(n: int = 500, seed: int = 0, owners: int = 1) -> Job:
     """Two causes seen through ten values with noise of variance .5."""
     random = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).normal(size=(2, SIZE))
-    windows = (random.normal(size=(n, 2)) @ mixing + np.sqrt(0.5) * random.normal(size=(n, SIZE))).astype(np.float32)
+    windows = (random.normal(size=(n, 2)) @ mixing + np.sqrt(0.5) * random.normal(size=(n, SIZE))).astype(
+        np.float32
+    )
     return Job(windows, (np.arange(n) * owners // n).astype(np.int32))
 
 
@@ -102,7 +103,9 @@ def test_rehearsal_never_draws_from_the_hold_out() -> None:
 
 def test_constant_windows_collapse_and_it_is_said() -> None:
     reports: list[Report] = []
-    training.train([Job(np.zeros((300, SIZE), np.float32), np.zeros(300, np.int32))], Plan(0, 40, False), reports.append)  # fmt: skip
+    training.train(
+        [Job(np.zeros((300, SIZE), np.float32), np.zeros(300, np.int32))], Plan(0, 40, False), reports.append
+    )
     assert reports[-1].train.active_units == 0
     assert "posterior collapse" in reports[-1].warnings[0]
 
@@ -123,9 +126,18 @@ def history(train: list[float], held: list[float] | None) -> list[Report]:
         return Figures(-loss, loss, 0.0, 3)
 
     return [
-        Report(0, "rehearsal", i + 1, len(train), 40 * (i + 1), figures(t), None if held is None else figures(held[i]), ())
+        Report(
+            0,
+            "rehearsal",
+            i + 1,
+            len(train),
+            40 * (i + 1),
+            figures(t),
+            None if held is None else figures(held[i]),
+            (),
+        )
         for i, t in enumerate(train)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,9 +147,13 @@ def history(train: list[float], held: list[float] | None) -> list[Report]:
         (list(range(20, 0, -1)), None, 20),  # nothing watched
         (list(range(20, 0, -1)), [*range(20, 10, -1), *range(10, 20)], 11),  # rises after the 11th
         (list(range(20, 0, -1)), [5.0] * 19 + [5.1], 20),  # within the noise
-        ([5.0] * 20, [*range(20, 10, -1), *range(10, 20)], 20),  # drift, not overfitting: train learns nothing
+        (
+            [5.0] * 20,
+            [*range(20, 10, -1), *range(10, 20)],
+            20,
+        ),  # drift, not overfitting: train learns nothing
         (list(range(20, 0, -1)), list(range(1, 21)), 7),  # never before the KL has its full weight
     ],
-)  # fmt: skip
+)
 def test_where_to_stop(train: list[float], held: list[float] | None, stop: int) -> None:
     assert training._stop(history([float(t) for t in train], held), SIZE) == stop

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-
 from tocsin.models import vae
 
 SIZE = 12
@@ -83,12 +82,19 @@ def test_weights_go_out_and_come_back() -> None:
     weights = vae.weights_of(one)
     assert set(weights) == {
         f"{half}.{layer}.{kind}"
-        for half, layers in (("encoder", ("first", "second", "mean", "log_variance")), ("decoder", ("first", "second", "mean")))
+        for half, layers in (
+            ("encoder", ("first", "second", "mean", "log_variance")),
+            ("decoder", ("first", "second", "mean")),
+        )
         for layer in layers
         for kind in ("kernel", "bias")
-    } | {"noise"}  # fmt: skip
+    } | {"noise"}
     w = jnp.linspace(-1.0, 1.0, SIZE, dtype=jnp.float32)
-    for a, b in zip(jax.tree.leaves(vae.explain(one, w)), jax.tree.leaves(vae.explain(vae.model_of(weights), w)), strict=True):  # fmt: skip
+    for a, b in zip(
+        jax.tree.leaves(vae.explain(one, w)),
+        jax.tree.leaves(vae.explain(vae.model_of(weights), w)),
+        strict=True,
+    ):
         np.testing.assert_array_equal(a, b)
 
 
