@@ -1,14 +1,11 @@
 """The house rules that a machine can hold: who may import whom, clocks, the environment, length."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from rigs.source import FOLDERS, ROOT, imports, modules, name_of
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("detector", "pipelines", "models", "thresholds")
 LEAVES = {"errors", "__version__"}  # of the root, for everybody
 MAY_IMPORT = {
     "detector": {"detector", "pipelines", "models", "thresholds"},
@@ -44,40 +41,6 @@ CHAIN = (
 )
 CLOCKS = {"time", "sched", "timeit"}
 CLOCK_CALLS = {"now", "today", "utcnow", "monotonic", "perf_counter", "time_ns", "process_time"}
-
-
-class Import(NamedTuple):
-    module: str
-    """Absolute, `tocsin.models.vae`."""
-    line: int
-
-
-def modules() -> list[Path]:
-    """Every module of the product, relative to the root."""
-    own = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
-    return sorted(path.relative_to(ROOT) for path in [*own, ROOT / "__init__.py", ROOT / "errors.py"])
-
-
-def imports(path: Path, source: str) -> Iterator[Import]:
-    """Every import of a module in every form, wherever in it, made absolute."""
-    package = ["tocsin", *path.parent.parts]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (Import(alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            stem = ".".join([*base, *([node.module] if node.module else [])])
-            yield from (Import(f"{stem}.{alias.name}", node.lineno) for alias in node.names)
-        elif isinstance(node, ast.Call) and _name(node.func) in ("import_module", "__import__", "find_spec"):
-            given = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-            if given and isinstance(given[0], str):
-                dots = len(given[0]) - len(given[0].lstrip("."))
-                base = package[: len(package) - dots + 1] if dots else []
-                yield Import(".".join([*base, given[0].lstrip(".")]), node.lineno)
-
-
-def _name(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def forbidden(path: Path, source: str) -> list[str]:
@@ -175,9 +138,9 @@ def test_only_the_settings_read_the_environment(path: Path) -> None:
         ):
             allowed.add(id(node.func.value))
     for node in ast.walk(tree):
-        named = _name(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+        named = name_of(node) if isinstance(node, ast.Name | ast.Attribute) else ""
         assert named not in ("getenv", "getenvb", "environb"), f"{path} reads the environment"
-        if isinstance(node, ast.Attribute) and node.attr == "environ" and _name(node.value) == "os":
+        if isinstance(node, ast.Attribute) and node.attr == "environ" and name_of(node.value) == "os":
             assert id(node) in allowed, f"{path}:{node.lineno} reads the environment"
         if isinstance(node, ast.ImportFrom) and node.module == "os":
             assert "environ" not in {alias.name for alias in node.names}, f"{path}:{node.lineno}"

@@ -14,7 +14,7 @@ app = command_app()
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write tocsin.toml.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write tocsin.toml.")] = Path(),
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the stream; the folder's or the topic's by default.")
     ] = None,

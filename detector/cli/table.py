@@ -10,18 +10,17 @@ class Entry(NamedTuple):
 
     module: str
     help: str
+    """At most 60 characters, or help cuts it."""
 
 
 COMMANDS: dict[str, Entry] = {
-    "demo": Entry("demo", "Everything on this machine: telemetry, a fault, an alert, a recalibration."),
+    "demo": Entry("demo", "See it work here: telemetry, a fault, an alert."),
     "init": Entry("init", "Write a commented tocsin.toml."),
-    "check": Entry(
-        "check", "Validate the configuration; with --connect also the broker, its topics and rights."
-    ),
-    "train": Entry("train", "Train and register a model version, from files or from the input topics."),
+    "check": Entry("check", "Validate the configuration, the topics and the rights."),
+    "train": Entry("train", "Train and register a model version."),
     "alerts": Entry("alerts", "Follow, list and show alerts; resolve one."),
-    "models": Entry("models", "List, show, verify, promote, roll back and export model versions."),
+    "models": Entry("models", "List, verify, promote, roll back model versions."),
     "audit": Entry("audit", "Who changed what decides, when and why."),
-    "run": Entry("run", "Run the daemon: score, alert, and train first where there is no model."),
+    "run": Entry("run", "Run the daemon."),
     "replay": Entry("replay", "Score records from files or Kafka anew, from empty state."),
 }

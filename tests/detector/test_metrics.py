@@ -2,8 +2,6 @@
 
 import bisect
 import math
-import os
-import shutil
 import subprocess
 import threading
 
@@ -40,13 +38,9 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 @pytest.mark.prometheus
 def test_promtool_accepts_the_whole_page(metrics: Metrics) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None and os.environ.get("TOCSIN_TEST_NO_SKIP") != "1":
-        pytest.skip("needs promtool: apt-get install prometheus")
-    assert promtool, "promtool is missing: apt-get install prometheus"
     fill(metrics)
     page = generate_latest(metrics.registry)
-    done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, check=False)
+    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 

@@ -1,0 +1,88 @@
+"""Writes the pages that are made from the code: metrics, settings, commands. `make docs` runs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tocsin.detector.cli import load_command
+from tocsin.detector.cli.table import COMMANDS
+from tocsin.detector.metric_defs import DEFINITIONS, Definition
+from tocsin.detector.settings_pages import markdown as settings
+
+FOLDER = Path(__file__).resolve().parent
+NOTE = "Made from the code by `make docs`; do not edit."
+
+
+def metrics() -> str:
+    """The page of the metrics: the list, in its order."""
+    lines = [
+        "# Metrics",
+        "",
+        NOTE,
+        "",
+        "What `/metrics` shows. Labels never name an entity, except in `tocsin_entity_score`, which is off",
+        "by default. The usual `process_…` and `python_…` metrics are there as well. Quantiles come from",
+        "the histograms:",
+        "`histogram_quantile(0.99, sum by (le) (rate(tocsin_alert_latency_seconds_bucket[5m])))`.",
+        "Those whose bounds begin below 0 have no `_sum` and `_count`; their bucket `+Inf` is the count.",
+        "",
+        "| name | type | labels | what it is |",
+        "|---|---|---|---|",
+        *(_row(definition) for definition in DEFINITIONS),
+        "",
+        "## Buckets",
+        "",
+    ]
+    lines += [
+        f"- `{definition.name}`: {', '.join(f'{bound:g}' for bound in definition.buckets)}"
+        for definition in DEFINITIONS
+        if definition.buckets
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(definition: Definition) -> str:
+    choices = dict(definition.choices)
+    labels = ", ".join(
+        f"`{label}`" + (f" ({', '.join(choices[label])})" if label in choices else "")
+        for label in definition.labels
+    )
+    return f"| `{definition.name}` | {definition.kind} | {labels} | {definition.help} |"
+
+
+def commands() -> str:
+    """The page of the commands: every help text."""
+    lines = ["# Commands", "", NOTE, ""]
+    lines += ["Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.", ""]
+    for name in COMMANDS:
+        for path, text in _helps(load_command(name), f"tocsin {name}"):
+            lines += [f"{'##' if path.count(' ') == 1 else '###'} {path}", "", "```", text, "```", ""]
+    return "\n".join(lines)
+
+
+def _helps(command: Any, path: str) -> Iterator[tuple[str, str]]:
+    context = command.context_class(command, info_name=path, terminal_width=100)
+    yield path, "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _helps(inner, f"{path} {name}")
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "metrics.md": metrics,
+    "settings.md": settings,
+    "commands.md": commands,
+}
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
+        sys.stdout.write(f"docs/{name}\n")
+
+
+if __name__ == "__main__":
+    main()
