@@ -249,7 +249,11 @@ class Producer(Protocol):
         ...
 
     def poll(self, timeout_s: float = 0) -> None:
-        """Serve delivery reports and errors; call it now and then between produces."""
+        """Serve delivery reports and errors; call it now and then between produces.
+
+        Raises:
+            DeliveryFailed: the producer has failed for good, for instance because it may not produce at all.
+        """
         ...
 
     def flush(self, timeout_s: float) -> None:

@@ -17,6 +17,8 @@ COMMON: dict[str, Any] = {
     "retry.backoff.ms": 5,
     "reconnect.backoff.ms": 100,
     "reconnect.backoff.max.ms": 1000,
+    # How long a topic may be unknown, after which its records fail and its reader is told.
+    "topic.metadata.propagation.max.ms": 5000,
     # How soon an idle client notices that a broker is back.
     "statistics.interval.ms": 2000,
 }
@@ -40,8 +42,6 @@ PRODUCER: dict[str, Any] = {
     "linger.ms": 5,
     "queue.buffering.max.kbytes": 131_072,
     "delivery.report.only.error": True,
-    # How long a topic may be unknown before its records fail.
-    "topic.metadata.propagation.max.ms": 5000,
 }
 
 OWN_PLACE = {

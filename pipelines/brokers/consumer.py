@@ -54,6 +54,8 @@ class KafkaConsumer:
         self._assigned: set[Part] = set()
         self._gone: set[Part] = set()  # taken away since it was last cleared
         self._subscribed = False
+        self._topics: set[str] = set()
+        self._astray: dict[Part, int] = {}  # stand still: the offset that was to be read next is gone
         self._losses: list[DataLoss] = []
         self._evictions = 0
 
@@ -96,11 +98,12 @@ class KafkaConsumer:
                         told(names)
                 finally:
                     self._assigned.difference_update(names)
+                    self._astray = {part: at for part, at in self._astray.items() if part in self._assigned}
                     client.incremental_unassign(parts)
 
             return call
 
-        self._subscribed = True
+        self._subscribed, self._topics = True, set(topics)
         self._client.subscribe(
             list(topics), on_assign=assigned, on_revoke=taken(on_revoke), on_lost=taken(on_lost or on_revoke)
         )
@@ -108,7 +111,8 @@ class KafkaConsumer:
     def assign(self, offsets: Iterable[tuple[str, int, int]]) -> None:
         """Read exactly these, outside any group; see `base.Consumer.assign`."""
         parts = [TopicPartition(*one) for one in offsets]
-        for topic in sorted({part.topic for part in parts}):
+        self._topics = {part.topic for part in parts}
+        for topic in sorted(self._topics):
             known = self._partitions(topic)
             for part in parts:
                 if part.topic == topic and part.partition not in known:
@@ -121,12 +125,15 @@ class KafkaConsumer:
             self._client.incremental_unassign([TopicPartition(*part) for part in self._assigned])
         self._client.incremental_assign(parts)
         self._assigned = {(part.topic, part.partition) for part in parts}
+        self._astray.clear()
 
     def seek(self, offsets: Mapping[Part, int]) -> None:
         """Go on at other offsets; see `base.Consumer.seek`."""
         foreign = sorted(set(offsets) - self._assigned)
         if foreign:
             raise BrokerError(f"Seeking: {foreign} is not assigned to this consumer of {self._bootstrap}.")
+        for part in offsets:
+            self._astray.pop(part, None)
         # Not librdkafka's seek: it refuses a partition that stands still because its offset was gone.
         self._client.incremental_unassign([TopicPartition(*part) for part in offsets])
         self._client.incremental_assign([TopicPartition(*part, at) for part, at in offsets.items()])
@@ -168,6 +175,11 @@ class KafkaConsumer:
             messages = [one for one in messages if one.error() is None]
             for one in broken:
                 self._met(one)
+        if not self._watch.down:  # a request would wait for its time limit
+            if self._astray:
+                self._skip()
+            if self._watch.doubt:
+                self._look()
         if messages:
             self._watch.alive()
         return Batch(
@@ -202,30 +214,39 @@ class KafkaConsumer:
         if code in OFFSET_GONE:
             part, wanted = (str(topic), int(message.partition() or 0)), int(message.offset() or 0)
             if part in self._assigned:
-                self._skip(part, wanted)
+                self._astray[part] = wanted
         elif code == EVICTED:
             self._evictions += 1
             LOG.warning("the group has dropped this member, it joins again: %s", error.str())
-        elif code in UNKNOWN and topic and self._exists(topic):
-            self._watch.errors[error.name()] += 1  # just made: not every broker has heard of it
-        elif error.fatal() or code in UNKNOWN | FORBIDDEN | REFUSED_LOGIN:
-            raise typed(
-                error,
-                f"Reading {f'topic {topic!r}' if topic else 'as group ' + repr(self._group)}",
-                self._bootstrap,
-            )
+        elif error.fatal() or code in FORBIDDEN | REFUSED_LOGIN:
+            what = f"Reading topic '{topic}'" if topic else "Reading"
+            raise typed(error, f"{what} as group '{self._group}'", self._bootstrap)
         else:
+            self._watch.doubt |= code in UNKNOWN
             self._watch.errors[error.name()] += 1
             LOG.info("passing error while reading: %s", error)
 
-    def _skip(self, part: Part, wanted: int) -> None:
+    def _look(self) -> None:
+        """Whether the topics are still there: an answer may come from a node that has not yet heard of them."""
+        self._watch.doubt = False
+        for topic in sorted(self._topics):
+            try:
+                self._partitions(topic)
+            except BrokerUnavailable:
+                self._watch.doubt = True  # ask again later
+
+    def _skip(self) -> None:
         """The broker no longer holds what was to be read next: go on with the oldest that it holds."""
-        loss = DataLoss(*part, wanted, self.begin_offsets([part])[part])
-        self._losses.append(loss)
-        LOG.error(
-            "data loss: topic %s partition %d: offset %d is gone, going on at %d", *part, wanted, loss.resumed
-        )
-        self.seek({part: loss.resumed})
+        try:
+            begin = self.begin_offsets(self._astray)
+        except BrokerUnavailable:
+            return  # they stand still; the next call tries again
+        for part, wanted in self._astray.items():
+            loss = DataLoss(*part, wanted, begin[part])
+            self._losses.append(loss)
+            LOG.error("data loss: %s[%d]: offset %d is gone, going on at %d", *loss)
+        self._astray.clear()
+        self.seek(begin)
 
     def events(self) -> Events:
         """What happened since the last call."""
@@ -329,14 +350,6 @@ class KafkaConsumer:
         if found.error is not None:
             raise typed(found.error, what, self._bootstrap)
         return set(found.partitions)
-
-    def _exists(self, topic: str) -> bool:
-        try:
-            return bool(self._partitions(topic))
-        except BrokerUnavailable:
-            return True
-        except UnknownTopic:
-            return False
 
     def close(self) -> None:
         """Leave the group and release everything."""

@@ -134,6 +134,7 @@ class Watch:
         self.down = False
         self.errors: Counter[str] = Counter()
         self.login: KafkaError | None = None
+        self.doubt = False  # whether a topic may be gone or closed to this client: worth a look
 
     def on_error(self, error: KafkaError) -> None:
         """librdkafka's `error_cb`: informational, the client goes on by itself."""
@@ -144,6 +145,8 @@ class Watch:
             self.down = True
         elif error.code() in REFUSED_LOGIN:
             self.login = error
+        elif error.code() in UNKNOWN | FORBIDDEN:
+            self.doubt = True
 
     def on_statistics(self, text: str) -> None:
         """librdkafka's `stats_cb`: the one place where a broker is seen to be back while nothing moves."""
