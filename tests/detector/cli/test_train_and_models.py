@@ -1,8 +1,10 @@
 """`tocsin train` and `tocsin models`, from files and from a broker."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +65,37 @@ def home(tmp_path_factory: pytest.TempPathFactory, broker: Broker, fleet: Fleet)
 
 
 @pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
-    monkeypatch.chdir(home)
+def run(home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return running(home, monkeypatch)
+
+
+def running(home: Path, patch: pytest.MonkeyPatch) -> Run:
+    patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    patch.chdir(home)
 
     def call(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
             main(args)
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
+        return int(left.value.code or 0), out.getvalue(), err.getvalue()
 
     return call
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_versions(home: Path) -> tuple[tuple[int, str, str], tuple[int, str, str]]:
+    """What the commands that made them said: one version from files, one from the topics."""
+    with pytest.MonkeyPatch.context() as patch:
+        call = running(home, patch)
+        return call("train", "--data", "all.parquet"), call("train", "--since", "start", "--json")
+
+
+@pytest.fixture
+def champion(run: Run) -> Iterator[list[str]]:
+    """The names of both versions, the first serving; and so again afterwards."""
+    names = [row["version"] for row in listed(run)]
+    yield names
+    run("models", "promote", names[0], "--local")
 
 
 def listed(run: Run) -> list[dict[str, Any]]:
@@ -83,8 +105,8 @@ def listed(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def test_train_from_files_prints_what_it_did_and_registers(run: Run, home: Path) -> None:
-    code, out, err = run("train", "--data", "all.parquet")
+def test_train_from_files_prints_what_it_did_and_registers(run: Run, home: Path, two_versions) -> None:
+    code, out, err = two_versions[0]
     assert code == 0, err
     assert "read 640 records of 2 entities, 3 features" in err
     assert "rehearsal" in out
@@ -92,7 +114,7 @@ def test_train_from_files_prints_what_it_did_and_registers(run: Run, home: Path)
     assert "held out" in out
     assert "signing-key.pem (keep it private)" in out
     assert "Next: `tocsin replay" in out
-    (first,) = listed(run)
+    first = listed(run)[0]
     assert first["verified"] is True
     assert first["champion"] is True
     assert first["records"] == 632
@@ -100,8 +122,8 @@ def test_train_from_files_prints_what_it_did_and_registers(run: Run, home: Path)
     assert ((home / "config/tocsin/signing-key.pem").stat().st_mode & 0o777) == 0o600
 
 
-def test_train_from_the_topics_finds_the_same_records(run: Run) -> None:
-    code, out, err = run("train", "--since", "start", "--json")
+def test_train_from_the_topics_finds_the_same_records(run: Run, two_versions) -> None:
+    code, out, err = two_versions[1]
     assert code == 0, err
     said = json.loads(out)
     assert said["version"].startswith("v0002-")
@@ -133,8 +155,8 @@ def test_show_verify_and_export(run: Run, home: Path) -> None:
     assert "is not one of the versions" in err
 
 
-def test_promote_and_rollback_go_through_the_control_topic(run: Run, broker: Broker) -> None:
-    first, second = (row["version"] for row in listed(run))
+def test_promote_and_rollback_go_through_the_control_topic(run: Run, broker: Broker, champion) -> None:
+    first, second = champion
     code, _, err = run("models", "rollback")
     assert code == 1
     assert "no version before the present one" in err
@@ -154,18 +176,18 @@ def test_promote_and_rollback_go_through_the_control_topic(run: Run, broker: Bro
     assert moved["change"] == 1
 
 
-def test_local_promotion_moves_the_pointer_alone(run: Run, broker: Broker) -> None:
-    _first, second = (row["version"] for row in listed(run))
-    assert run("models", "promote", second, "--local")[0] == 0
+def test_local_promotion_moves_the_pointer_alone(run: Run, broker: Broker, champion) -> None:
+    unused = Artefacts(Path("absent"), lambda *_: None)
+    before = len(read_all(broker, "hosts.control", unused))
+    assert run("models", "promote", champion[1], "--local")[0] == 0
     assert [row["champion"] for row in listed(run)] == [False, True]
     assert run("models", "rollback", "--local")[0] == 0
     assert [row["champion"] for row in listed(run)] == [True, False]
-    unused = Artefacts(Path("absent"), lambda *_: None)
-    assert len(read_all(broker, "hosts.control", unused)) == 3
+    assert len(read_all(broker, "hosts.control", unused)) == before
 
 
-def test_corrupt_and_foreign_versions_are_shown_and_never_promoted(run: Run, home: Path) -> None:
-    _first, second = (row["version"] for row in listed(run))
+def test_corrupt_and_foreign_versions_are_shown_and_never_promoted(run: Run, home: Path, champion) -> None:
+    second = champion[1]
     weights = home / "registry/hosts" / second / "weights.safetensors"
     good = weights.read_bytes()
     weights.write_bytes(good[:-1])
@@ -173,9 +195,10 @@ def test_corrupt_and_foreign_versions_are_shown_and_never_promoted(run: Run, hom
     code, out, _ = run("models", "verify")
     assert code == 1
     assert "truncated" in out
-    code, _, err = run("models", "promote", second)
-    assert code == 1
-    assert "truncated" in err
+    for where in ((), ("--local",)):
+        code, _, err = run("models", "promote", second, *where)
+        assert code == 1
+        assert "truncated" in err
     weights.write_bytes(good)
     # the same registry, another user's key
     shutil.move(home / "config", home / "config-kept")
