@@ -41,7 +41,9 @@ def test_help_answers_quickly(path: tuple[str, ...]) -> None:
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("Usage: tocsin")
         times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    assert min(times) < LIMIT_S
+        if times[-1] < LIMIT_S:
+            return
+    pytest.fail(f"took {times} s, allowed is {LIMIT_S}")
 
 
 def test_every_command_is_explained_and_no_line_is_cut() -> None:

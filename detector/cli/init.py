@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,25 +17,50 @@ app = command_app()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write tocsin.toml.")] = Path(),
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the stream; the folder's or the topic's by default.")
+        str | None, typer.Option("--name", metavar="NAME", help="The stream; named like the topic or folder.")
+    ] = None,
+    bootstrap: Annotated[
+        str | None, typer.Option("--bootstrap", metavar="HOST:PORT", help="Brokers to ask first.")
+    ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option("--topic", metavar="TOPIC", help="Fill the file in from a sample of this topic."),
     ] = None,
 ) -> None:
     """Write a commented tocsin.toml."""
-    import re
-
     from ...errors import SettingsError
     from ..settings_pages import commented_file
 
     path = folder / "tocsin.toml"
-    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "telemetry"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", chosen):
-        raise SettingsError(f"--name {chosen!r}: a stream's name has letters, digits, '.', '_' and '-' only.")
+    if path.exists():
+        raise SettingsError(f"{path} is already there and was left as it is. Move it away, or name a folder.")
+    from_folder = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")
+    stream: dict[str, Any] = {"name": name or topic or from_folder or "telemetry"}
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", stream["name"]):
+        raise SettingsError(f"--name {stream['name']!r}: use letters, digits, '.', '_' and '-', at most 100.")
+    given: dict[str, dict[str, Any]] = {"stream": stream}
+    if bootstrap:
+        given["kafka"] = {"bootstrap": bootstrap}
+    if topic:
+        stream |= {"topics": [topic], **_sampled(bootstrap, topic)}
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(commented_file({"stream": {"name": chosen}}))
-    except FileExistsError:
-        raise SettingsError(
-            f"{path} is already there and was left as it is. Move it away, or name a folder."
-        ) from None
+    with path.open("x", encoding="utf-8") as file:
+        file.write(commented_file(given))
     notice(f"{path} is written. `tocsin check -c {path}` validates it once you have changed it.")
+
+
+def _sampled(bootstrap: str | None, topic: str) -> dict[str, Any]:
+    from contextlib import closing
+
+    from ...pipelines.brokers import open_broker
+    from ..sampling import propose, take
+    from ..settings import Kafka
+
+    with closing(open_broker(bootstrap or Kafka().bootstrap)) as broker:
+        sample = take(broker, topic)
+    found = propose(sample)
+    told = f"{len(found['features'])} features from {len(sample.values)} records; entity: "
+    notice(
+        f"{topic}: {told}{found['entity'] or 'the Kafka key'}, time: {found['time'] or 'the Kafka timestamp'}"
+    )
+    return found

@@ -1,0 +1,102 @@
+"""A sample of a topic becomes a configuration that reads it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rigs.fixtures import TopicFactory
+from tocsin.detector.sampling import Sample, propose, take
+from tocsin.detector.settings import load
+from tocsin.errors import DataError, UnknownTopic
+from tocsin.pipelines.brokers import Broker
+
+
+def sample(*records: Any, keys: bytes | None = None) -> Sample:
+    return Sample([keys] * len(records), [json.dumps(record).encode() for record in records])
+
+
+def wide(i: int) -> dict[str, Any]:
+    return {
+        "@timestamp": f"2024-01-01T00:00:{i:02d}Z",
+        "host": {"name": f"h{i % 2}", "uptime": 5 + i},
+        "cpu": 0.5 if i % 3 else 0.25,
+        "bytes": 1000 * i,
+        "load": str(i % 4),
+        "ok": True,
+        "note": "text",
+        "rare": 1.0 if i == 1 else None,
+    }
+
+
+def test_wide_records() -> None:
+    assert propose(sample(*map(wide, range(30)))) == {
+        "format": "json_wide",
+        "time": "@timestamp",
+        "entity": "host.name",
+        "features": ["host.uptime", "cpu", "bytes", "load"],
+        "counters": ["host.uptime", "bytes"],
+    }
+
+
+def test_long_records() -> None:
+    records = [
+        {"ts": 1_700_000_000 + i, "host": "a", "metric": f"m{i % 3}", "value": i / 3} for i in range(30)
+    ]
+    assert propose(sample(*records)) == {
+        "format": "json_long",
+        "time": "ts",
+        "entity": "host",
+        "metric": "metric",
+        "value": "value",
+        "features": ["m0", "m1", "m2"],
+    }
+
+
+def test_what_the_message_does_not_say_is_taken_from_kafka() -> None:
+    found = propose(sample(*({"cpu": i % 3} for i in range(9)), keys=b"h"))
+    assert (found["entity"], found["time"], found["features"]) == ("", "", ["cpu"])
+
+
+def test_what_cannot_be_read_is_said() -> None:
+    with pytest.raises(DataError, match="0 of 0 sampled messages are JSON objects"):
+        propose(Sample([], []))
+    with pytest.raises(DataError, match="0 of 2 sampled messages"):
+        propose(Sample([None, None], [b"\x00\x01", None]))
+    with pytest.raises(DataError, match="no numbers to watch; their paths are: a"):
+        propose(sample({"a": "x"}))
+
+
+def test_init_writes_what_reads_the_topic(broker: Broker, topic: TopicFactory, tmp_path: Path) -> None:
+    name = topic(3)
+    producer = broker.producer()
+    for i in range(60):
+        producer.produce(name, json.dumps(wide(i)).encode(), partition=i % 3)
+    producer.flush(10)
+    with pytest.raises(UnknownTopic, match="'nowhere' does not exist"):
+        take(broker, "nowhere")
+    assert len(take(broker, name, 30).values) == 30
+    command = [
+        sys.executable,
+        "-m",
+        "tocsin.detector.cli",
+        "init",
+        "--bootstrap",
+        broker.bootstrap,
+        "--topic",
+        name,
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    settings = load(tmp_path / "tocsin.toml", {})
+    assert settings.kafka.bootstrap == broker.bootstrap
+    stream = settings.stream()
+    assert (stream.name, stream.topics, stream.entity, stream.time) == (
+        name,
+        (name,),
+        "host.name",
+        "@timestamp",
+    )
+    assert set(stream.features) == {"host.uptime", "cpu", "bytes", "load"}
