@@ -14,7 +14,9 @@ from .changes import Resolve
 from .rulings import Rulings
 
 
-def act(chain: Chain, rulings: Rulings, stream: str, part: int, version: int, offset: int) -> NDArray[np.void]:
+def act(
+    chain: Chain, rulings: Rulings, stream: str, part: int, version: int, offset: int
+) -> NDArray[np.void]:
     """Put the change `version` in force in a part before its record at `offset`.
 
     Returns the events of an incident that the change closes, with row -1. Nothing may be under way in the chain.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
@@ -99,9 +98,7 @@ class Collector:
 
     def _share(self, seen: Seen) -> float:
         by_records = seen.records / self._need
-        by_span = min(
-            (seen.last_us - seen.first_us) / max(self._span_us, 1), seen.records / LEAST_RECORDS
-        )
+        by_span = min((seen.last_us - seen.first_us) / max(self._span_us, 1), seen.records / LEAST_RECORDS)
         return max(by_records, by_span)
 
     def _count(self, batch: Batch) -> None:
@@ -156,14 +153,12 @@ class Training:
         self._file.close()
 
 
-def train_command(settings: Settings, stream: Stream, positions: dict[Part, int], bootstrap: str) -> list[str]:
-    """The command that trains on what the topics hold up to `positions`."""
+def train_command(settings: Settings, stream: Stream) -> list[str]:
+    """The command that trains on what the topics hold."""
     config = ["--config", settings.file] if settings.file else []
-    offsets = json.dumps([[topic, partition, offset] for (topic, partition), offset in sorted(positions.items())])
     return [
         *(sys.executable, "-m", "tocsin.detector.cli", "train", *config),
-        *("--stream", stream.name, "--since", "start", "--until-offsets", offsets),
-        *("--bootstrap", bootstrap, "--nice", "--json"),
+        *("--stream", stream.name, "--since", "start", "--nice", "--json"),
     ]
 
 
@@ -178,7 +173,7 @@ def first_model(
     """Collect and train until there is a model; None where it was stopped before.
 
     `hear` is told the phase (collecting, training) and the progress about twice a second. Returns the offsets
-    that the training ends at, where the stream goes live.
+    that were counted before the training, where the stream goes live: records that were trained on only warm it.
 
     Raises:
         DataError: the training failed.
@@ -194,11 +189,11 @@ def first_model(
         if stopping():
             return None
         positions = collector.positions()
-        log.info("training the first model", extra={"records": progress.records, "entities": progress.entities})
-        folder.mkdir(parents=True, exist_ok=True)
-        training = Training(
-            train_command(settings, stream, positions, broker.bootstrap), folder / f".{stream.name}.training.log"
+        log.info(
+            "training the first model", extra={"records": progress.records, "entities": progress.entities}
         )
+        folder.mkdir(parents=True, exist_ok=True)
+        training = Training(train_command(settings, stream), folder / f".{stream.name}.training.log")
         while not stopping():
             if training.poll():
                 return positions

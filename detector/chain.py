@@ -191,9 +191,19 @@ def build_chain(state: StreamState, lags: int, far_ahead_us: int) -> Chain:
         work.accepted = windows.accept(state.window, work.records, counters, lags, far_ahead_us)
 
     stages = (
-        Stage("window", f"ring of {length} records an entity; duplicates, order, lateness; last {lags} to score", window),
-        Stage("score", "scale, whiten, members (VAE first) and attribution, in blocks of constant shape", _score),
-        Stage("decide", "smooth, combine, rolling threshold, p-value, incident; calibration every 256 records", _decide),
+        Stage(
+            "window",
+            f"ring of {length} records an entity; duplicates, order, lateness; last {lags} to score",
+            window,
+        ),
+        Stage(
+            "score", "scale, whiten, members (VAE first) and attribution, in blocks of constant shape", _score
+        ),
+        Stage(
+            "decide",
+            "smooth, combine, rolling threshold, p-value, incident; calibration every 256 records",
+            _decide,
+        ),
         Stage("learn", "a new entity's own location and scale, from its clean records", _learn),
         Stage("drift", "ADWIN on standardised block means of score, input level and missing rate", _drift),
     )
@@ -204,7 +214,10 @@ def _score(state: StreamState, work: Work) -> None:
     slots, here = work.slots(), work.segment
     accepted = work.accepted
     work.scored = work.ruling.model.scorer.score(
-        state.assigned.panel[slots], accepted.window[here], accepted.jump[here], state.location.location[slots]
+        state.assigned.panel[slots],
+        accepted.window[here],
+        accepted.jump[here],
+        state.location.location[slots],
     )
     work.columns["observed"][here] = accepted.window[here, -1]
     work.columns["expected"][here] = work.scored.expected

@@ -27,7 +27,9 @@ class Arrived(NamedTuple):
 class ControlFeed:
     """Belongs to the loop's thread; models are loaded and compiled by `loader`, so that the loop does not pause."""
 
-    def __init__(self, broker: Broker, topic: str, artefacts: Artefacts, rulings: Rulings, loader: Executor) -> None:
+    def __init__(
+        self, broker: Broker, topic: str, artefacts: Artefacts, rulings: Rulings, loader: Executor
+    ) -> None:
         self._broker = broker
         self._topic = topic
         self._artefacts = artefacts

@@ -33,7 +33,7 @@ from .reading import Reader
 from .registry import open_registry
 from .rulings import Rulings
 from .settings import Settings, Stream, load, settings_hash
-from .startup import differences, first_changes, make_chain, model_loader, reloaded, schema_of
+from .startup import differences, first_changes, make_chain, model_loader, reloaded, schema_of, warm
 from .stream import Setup, StreamLoop
 from .topics import check
 from .view import ruling_summary
@@ -49,7 +49,13 @@ class StreamRunner:
     """One stream from start to stop, in a thread of its own."""
 
     def __init__(
-        self, settings: Settings, stream: Stream, broker: Broker, metrics: Metrics, worker: Executor, clocks: Clocks
+        self,
+        settings: Settings,
+        stream: Stream,
+        broker: Broker,
+        metrics: Metrics,
+        worker: Executor,
+        clocks: Clocks,
     ) -> None:
         self.stream = stream
         self.settings = settings
@@ -138,6 +144,7 @@ class StreamRunner:
                     extra={"setting": name, "file": mine, "in_force": in_force},
                 )
             self.rulings = rulings
+            warm(self.stream, schema, rulings.ruling())
             chain = make_chain(self.stream, schema, rulings.ruling().model)
             self.loop = StreamLoop(
                 Setup(
@@ -307,12 +314,16 @@ class Daemon:
                 if settings_hash(new, stream) != settings_hash(self.settings, runner.stream):
                     log.info("the configuration has changed", extra={"stream": stream.name})
                 if stream != runner.stream or new.kafka != self.settings.kafka:
-                    log.warning("changes of [stream] and [kafka] act at the next start", extra={"stream": stream.name})
+                    log.warning(
+                        "changes of [stream] and [kafka] act at the next start", extra={"stream": stream.name}
+                    )
                 if runner.rulings is not None:
                     for change in reloaded(runner.rulings.effective().in_force, new):
                         publish(self._broker, stream.control, change, artefacts_of(new, stream))
         except TocsinError as fault:
-            log.error("the configuration was not reloaded; the last good one stays", extra={"why": str(fault)})
+            log.error(
+                "the configuration was not reloaded; the last good one stays", extra={"why": str(fault)}
+            )
             return
         logging.getLogger("tocsin").setLevel(new.log.level.upper())
         self.settings = new
@@ -324,7 +335,11 @@ class Daemon:
         return next((why for runner in self.runners if (why := runner.unready())), None)
 
     def _status(self) -> dict[str, Any]:
-        return {"ready": self._ready() is None, "why": self._ready(), "streams": [r.report for r in self.runners]}
+        return {
+            "ready": self._ready() is None,
+            "why": self._ready(),
+            "streams": [r.report for r in self.runners],
+        }
 
     def _of(self, stream: str | None) -> list[StreamRunner]:
         return [runner for runner in self.runners if stream in (None, runner.stream.name)]

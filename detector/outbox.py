@@ -40,7 +40,9 @@ class Acknowledged(NamedTuple):
 class Outbox:
     """The producer of one stream. Belongs to the thread that consumes."""
 
-    def __init__(self, producer: Producer, stream: Stream, parts: Callable[[int], Part], wall: Callable[[], float]) -> None:
+    def __init__(
+        self, producer: Producer, stream: Stream, parts: Callable[[int], Part], wall: Callable[[], float]
+    ) -> None:
         self._producer = producer
         self._stream = stream
         self._part = parts
@@ -126,8 +128,6 @@ class Outbox:
         """Release the producer."""
         self._producer.close()
 
-    def _send(
-        self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None
-    ) -> None:
+    def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None) -> None:
         self._handed += 1
         self._producer.produce(topic, value, key, headers=headers)

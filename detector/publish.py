@@ -80,7 +80,9 @@ def announcements(outcome: Outcome, names: Names, now_us: int, late_after_us: in
     return said
 
 
-def closures(events: NDArray[np.void], names: Names, label: str, now_us: int, late_after_us: int) -> list[Said]:
+def closures(
+    events: NDArray[np.void], names: Names, label: str, now_us: int, late_after_us: int
+) -> list[Said]:
     """The alerts of incidents that a change has closed."""
     return [_said(event, names, label, now_us, late_after_us) for event in events]
 
@@ -127,10 +129,16 @@ def incidents(outcome: Outcome, names: Names) -> list[str | None]:
     found: dict[tuple[int, int, bool], str] = {}
     ids: list[str | None] = [None] * len(outcome.row)
     for i in np.flatnonzero(outcome.onset != NO_TIME).tolist():
-        slot, onset, held = int(outcome.records.slot[outcome.row[i]]), int(outcome.onset[i]), bool(outcome.held[i])
+        slot, onset, held = (
+            int(outcome.records.slot[outcome.row[i]]),
+            int(outcome.onset[i]),
+            bool(outcome.held[i]),
+        )
         key = (slot, onset, held)
         if key not in found:
-            found[key] = alert_id(names.stream, names.entity(slot), Kind.DIGEST if held else Kind.ANOMALY, onset)
+            found[key] = alert_id(
+                names.stream, names.entity(slot), Kind.DIGEST if held else Kind.ANOMALY, onset
+            )
         ids[i] = found[key]
     return ids
 
@@ -139,7 +147,9 @@ def score_rows(outcome: Outcome, names: Names) -> ScoreRows:
     """One row of scores.parquet per record of the batch, in its order."""
     count = len(outcome.verdict)
     row = outcome.row
-    score, p, threshold = (_spread(count, row, column) for column in (outcome.score, outcome.p, outcome.threshold))
+    score, p, threshold = (
+        _spread(count, row, column) for column in (outcome.score, outcome.p, outcome.threshold)
+    )
     anomalous = np.zeros(count, np.bool_)
     anomalous[row] = outcome.anomalous
     ids: list[str | None] = [None] * count
@@ -151,7 +161,9 @@ def score_rows(outcome: Outcome, names: Names) -> ScoreRows:
     for i, (at, known) in enumerate(zip(row.tolist(), incidents(outcome, names), strict=True)):
         ids[at] = known
         versions[at] = f"{outcome.labels[int(outcome.label[i])]}.{int(outcome.epoch[i])}"
-        some = [(names.features[f], s) for f, s in zip(best[i].tolist(), chosen[i].tolist(), strict=True) if s > 0]
+        some = [
+            (names.features[f], s) for f, s in zip(best[i].tolist(), chosen[i].tolist(), strict=True) if s > 0
+        ]
         features[at] = [name for name, _ in some]
         shares[at] = [share for _, share in some]
     records = outcome.records

@@ -56,7 +56,9 @@ class Recovery(NamedTuple):
         target = begin if committed is None else max(committed, begin)
         owned = Owned(part, index, begin, committed or begin, found.marker, deque(found.applied))
         if ruling.model.name != found.snapshot.note["model"]:
-            log.warning("a model that could not be loaded before acts now", extra={"model": ruling.model.name})
+            log.warning(
+                "a model that could not be loaded before acts now", extra={"model": ruling.model.name}
+            )
             self.chain.promote(index, ruling)
         replayed = self._replay(owned, target)
         self._act_due(owned, target)
@@ -70,7 +72,11 @@ class Recovery(NamedTuple):
             if batch.offset[0] > owned.next_offset and replayed == 0:
                 log.error(
                     "input was deleted that the state had not seen; it goes on without",
-                    extra={"part": f"{owned.part[0]}/{owned.part[1]}", "from": owned.next_offset, "to": batch.offset[0]},
+                    extra={
+                        "part": f"{owned.part[0]}/{owned.part[1]}",
+                        "from": owned.next_offset,
+                        "to": batch.offset[0],
+                    },
                 )
             first = 0
             for row, offset in enumerate(batch.offset):

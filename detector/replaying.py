@@ -85,7 +85,8 @@ def prepare(
                 for part, restored in read_changelog(broker, stream.changelog, list(spans)).items():
                     written += of_changelog(part, restored.applied)
             tapes += [
-                kafka_tape(broker, reader, part, begin, end, lambda: None) for part, (begin, end) in spans.items()
+                kafka_tape(broker, reader, part, begin, end, lambda: None)
+                for part, (begin, end) in spans.items()
             ]
         replay = Replay(chain, rulings, stream.name, written)
 

@@ -82,7 +82,9 @@ def cut(batch: Batch, first: int, last: int) -> Batch:
     )
 
 
-def write_snapshot(outbox: Outbox, part: Part, snapshot: Snapshot, previous: Marker | None, writer: int) -> tuple[Marker, int]:
+def write_snapshot(
+    outbox: Outbox, part: Part, snapshot: Snapshot, previous: Marker | None, writer: int
+) -> tuple[Marker, int]:
     """Hand a snapshot to the producer; returns its marker and its bytes. It counts once it is acknowledged."""
     pairs, marker = encode_snapshot(*part, snapshot, previous, writer)
     for pair in pairs:

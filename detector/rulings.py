@@ -11,7 +11,7 @@ import numpy as np
 from ..models.panel import Scorer
 from ..models.version import Version
 from ..pipelines.schema import FeatureSchema
-from ..thresholds.budget import Budget, default_budget, parse_budget
+from ..thresholds.budget import default_budget, parse_budget
 from ..thresholds.calibration import Calibration
 from ..thresholds.drift import SIGNALS
 from ..thresholds.state import Settings as Rules

@@ -9,13 +9,16 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import numpy as np
+
 from ..errors import ArtefactError, SettingsError
 from ..models.packing import unpack
 from ..models.registry import Registry
+from ..pipelines.records import Records
 from ..pipelines.schema import FeatureSchema
 from .chain import Chain, build_chain
 from .changes import BudgetChange, Change, InForce, Promotion, SettingsChange
-from .inforce import Model
+from .inforce import Model, Ruling
 from .registry import trusted_keys
 from .rulings import loaded
 from .settings import Incidents, Settings, Stream, plain
@@ -41,7 +44,9 @@ def schema_of(stream: Stream, registry: Registry, settings: Settings) -> Feature
     return FeatureSchema(tuple(manifest.features), stream.counters)
 
 
-def model_loader(registry: Registry, settings: Settings, stream: Stream, schema: FeatureSchema) -> Callable[[str], Model]:
+def model_loader(
+    registry: Registry, settings: Settings, stream: Stream, schema: FeatureSchema
+) -> Callable[[str], Model]:
     """A function that loads, verifies and compiles a version by its name.
 
     It raises ArtefactError for one that cannot be trusted or does not fit the stream.
@@ -51,7 +56,7 @@ def model_loader(registry: Registry, settings: Settings, stream: Stream, schema:
         version = unpack(registry.load(name, trusted_keys(settings)))
         if version.lags > stream.window:
             raise ArtefactError(
-                f"{name} looks at {version.lags} records, and [stream] window = {stream.window} are kept. Raise window, "
+                f"{name} looks at {version.lags} records, and [stream] window = {stream.window} are kept. Raise it, "
                 "or train with fewer lags."
             )
         try:
@@ -69,6 +74,25 @@ def make_chain(stream: Stream, schema: FeatureSchema, model: Model) -> Chain:
     """An empty chain for models of that shape."""
     state = StreamState(schema, stream.window, len(model.version.members))
     return build_chain(state, model.version.lags, int(stream.far_ahead))
+
+
+def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:
+    """Compile everything that a record will pass, on a chain that is thrown away, so that none has to wait."""
+    chain = make_chain(stream, schema, ruling.model)
+    part = chain.state.part("", 0)
+    chain.state.rulings[part] = ruling
+    slots = chain.state.table.intern_all(part, ["a", "b"])
+    rows = 2 * stream.window
+    records = Records(
+        np.tile(slots, rows // 2),
+        np.zeros(rows, np.int32),
+        np.arange(rows),
+        np.arange(rows) * 1_000_000,
+        np.zeros((rows, len(schema.names))),
+    )
+    chain.process(records, chain.state.table.take_new())
+    chain.promote(part, ruling)
+    chain.recalibrate(part, ruling)
 
 
 def author() -> str:

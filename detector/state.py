@@ -54,7 +54,9 @@ class StreamState:
     """Slots, partitions and their arrays. Owned by the thread that runs the chain; only `table` is also interned
     into by the thread that decodes."""
 
-    def __init__(self, schema: FeatureSchema, window: int, members: int, entity_limit: int | None = None) -> None:
+    def __init__(
+        self, schema: FeatureSchema, window: int, members: int, entity_limit: int | None = None
+    ) -> None:
         self.schema = schema
         self.table = SlotTable(entity_limit)
         self.parts: list[Part] = []
@@ -70,7 +72,9 @@ class StreamState:
             name: grow(fresh, fresh, _FIRST_SLOTS) for name, fresh in self._fresh.items()
         }
         self._fresh_part: dict[str, Any] = {"progress": decisions.init_parts(1), "drift": drift.init(1)}
-        self._part: dict[str, Any] = {name: take(fresh, np.zeros(0, np.int32)) for name, fresh in self._fresh_part.items()}
+        self._part: dict[str, Any] = {
+            name: take(fresh, np.zeros(0, np.int32)) for name, fresh in self._fresh_part.items()
+        }
 
     @property
     def window(self) -> windows.WindowState:
@@ -143,7 +147,10 @@ class StreamState:
         self.assigned.panel[slots] = version.panel[rows]
         self.assigned.trained_from[slots] = ruling.model.trained_from[rows]
         self.assigned.trained_to[slots] = ruling.model.trained_to[rows]
-        for mine, learning, weight in ((known, Learning.CALIBRATED, 0.0), (~known, Learning.LOCATION, PRIOR_WEIGHT)):
+        for mine, learning, weight in (
+            (known, Learning.CALIBRATED, 0.0),
+            (~known, Learning.LOCATION, PRIOR_WEIGHT),
+        ):
             if mine.any():
                 calibration.install(
                     self.decision,
@@ -194,7 +201,9 @@ class StreamState:
             for field, column in zip(state._fields, state, strict=True)
         }
         note = {"format": FORMAT, "schema": self.schema.hash, **self.rulings[part].note()}
-        return Snapshot(next_offset, [self.table.name(s) for s in order], _plain(arrays), _plain(of_part), note)
+        return Snapshot(
+            next_offset, [self.table.name(s) for s in order], _plain(arrays), _plain(of_part), note
+        )
 
     def restore(self, part: int, snapshot: Snapshot, ruling: Ruling) -> None:
         """Put a snapshot in the place of whatever the part held.
@@ -234,7 +243,9 @@ class StreamState:
     def bytes_per_entity(self) -> int:
         """Bytes of state that one entity takes in memory, names and dictionaries aside."""
         return sum(
-            int(column.dtype.itemsize * np.prod(column.shape[1:])) for state in self._fresh.values() for column in state
+            int(column.dtype.itemsize * np.prod(column.shape[1:]))
+            for state in self._fresh.values()
+            for column in state
         )
 
 
@@ -245,7 +256,9 @@ def _plain(arrays: dict[str, NDArray[Any]]) -> Arrays:
         if array.dtype.names is None:
             plain[name] = array
         else:
-            plain.update({f"{name}.{field}": np.ascontiguousarray(array[field]) for field in array.dtype.names})
+            plain.update(
+                {f"{name}.{field}": np.ascontiguousarray(array[field]) for field in array.dtype.names}
+            )
     return plain
 
 

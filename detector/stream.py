@@ -21,8 +21,8 @@ from ..errors import BrokerUnavailable, StateError
 from ..pipelines.brokers.base import Batch, Broker, CommitRefused, Part
 from ..pipelines.windows import Verdict
 from . import deadletters
-from .chain import Chain, Outcome
 from .acting import act
+from .chain import Chain, Outcome
 from .changelog import Applied, encode_applied
 from .clocks import Clocks
 from .control_feed import ControlFeed
@@ -48,6 +48,7 @@ SETTLE_S = 10.0
 SNAPSHOT_SHARE = 0.1
 TORN_SHARE = 0.01
 TORN_LEAST = 5
+FAR_AHEAD = "its event time is far ahead of its entity's newest, and the records after it do not agree"
 
 
 class Flight(NamedTuple):
@@ -91,7 +92,9 @@ class StreamLoop:
         self.lags = setup.chain.lags
         self._consumer = setup.broker.consumer(setup.stream.group_id, start=setup.stream.start)
         self._side = setup.broker.consumer()
-        self._outbox = Outbox(setup.broker.producer(), setup.stream, self.state.parts.__getitem__, setup.clocks.wall)
+        self._outbox = Outbox(
+            setup.broker.producer(), setup.stream, self.state.parts.__getitem__, setup.clocks.wall
+        )
         self._names = Names(
             setup.stream.name, self.state.schema.names, self.state.table.name, self.state.parts
         )
@@ -213,13 +216,17 @@ class StreamLoop:
     def _publish(self, flight: Flight, outcome: Outcome) -> None:
         now_us = int(self._s.clocks.wall() * 1e6)
         said = announcements(outcome, self._names, now_us, int(self.stream.late_after))
-        stamps = dict(
-            zip(
-                zip(flight.batch.topic, flight.batch.partition, flight.batch.offset, strict=True),
-                flight.batch.timestamp_ms,
-                strict=True,
+        stamps = (
+            dict(
+                zip(
+                    zip(flight.batch.topic, flight.batch.partition, flight.batch.offset, strict=True),
+                    flight.batch.timestamp_ms,
+                    strict=True,
+                )
             )
-        ) if said else {}
+            if said
+            else {}
+        )
 
         def seconds_of(one: Said) -> float:
             part = self.state.parts[one.part]
@@ -238,10 +245,12 @@ class StreamLoop:
 
     def _refuse(self, flight: Flight, outcome: Outcome | None) -> None:
         """Send what cannot be used to the dead letters, and stop where that is most of a partition."""
-        bad: list[tuple[int, str, str]] = [(r.message, r.reason.value, r.detail) for r in flight.read.rejected]
+        bad: list[tuple[int, str, str]] = [
+            (r.message, r.reason.value, r.detail) for r in flight.read.rejected
+        ]
         if outcome is not None:
-            for row in np.flatnonzero(outcome.verdict == Verdict.FAR_AHEAD).tolist():
-                bad.append((int(flight.read.message[row]), "time_far_ahead", "event time far ahead of its entity's newest"))
+            far = flight.read.message[outcome.verdict == Verdict.FAR_AHEAD]
+            bad += [(int(message), "time_far_ahead", FAR_AHEAD) for message in far]
         batch = flight.batch
         for message, reason, detail in bad:
             sent = self._outbox.refuse(batch, message, reason, detail)
@@ -343,7 +352,9 @@ class StreamLoop:
     def _checkpoint(self, now: float) -> None:
         """Acknowledge alerts, then state where it is due, then commit offsets: in this order."""
         self._committed_at = now
-        due = [o for o in self.owned.values() if o.snapshot_due(now, self._s.snapshot_every_s, SNAPSHOT_SHARE)]
+        due = [
+            o for o in self.owned.values() if o.snapshot_due(now, self._s.snapshot_every_s, SNAPSHOT_SHARE)
+        ]
         if due:
             self._drain()
             if not self._outbox.settle(SETTLE_S):
@@ -355,7 +366,9 @@ class StreamLoop:
         with self._s.ledger.stage("snapshot"):
             for one in owned:
                 snapshot = self.state.snapshot(one.index, one.next_offset)
-                one.marker, size = write_snapshot(self._outbox, one.part, snapshot, one.marker, self._s.writer)
+                one.marker, size = write_snapshot(
+                    self._outbox, one.part, snapshot, one.marker, self._s.writer
+                )
                 one.snapshot_bytes, one.bytes_in, one.snapshot_at = size, 0, now
                 one.snapshot_offset = one.next_offset
                 self._s.ledger.snapshot(size)
@@ -411,8 +424,8 @@ class StreamLoop:
         self._snapshot(fresh, self._s.clocks.monotonic())
         if fresh and not self._outbox.settle(SETTLE_S):
             raise BrokerUnavailable(
-                f"The changelog {self.stream.changelog} does not acknowledge where new partitions begin. Check that the "
-                f"brokers at {self._s.broker.bootstrap} which lead it are up."
+                f"The changelog {self.stream.changelog} does not acknowledge where new partitions begin. Check that "
+                f"the brokers at {self._s.broker.bootstrap} which lead it are up."
             )
 
     def _start_of(self, part: Part) -> int:

@@ -73,7 +73,9 @@ def gauges(state: StreamState, parts: dict[Part, int], lags: int, top_k: int = 0
 def _top(state: StreamState, slots: Any, top_k: int) -> dict[tuple[str, ...], float]:
     if not top_k:
         return {}
-    scores: dict[tuple[str, ...], float] = {(state.table.name(int(slot)),): score_of(state, int(slot)) for slot in slots}
+    scores: dict[tuple[str, ...], float] = {
+        (state.table.name(int(slot)),): score_of(state, int(slot)) for slot in slots
+    }
     return {name: score for name, score in scores.items() if math.isfinite(score)}
 
 
@@ -97,7 +99,9 @@ def score_of(state: StreamState, slot: int) -> float:
     return float(np.mean(np.log(floored) - state.decision.median[slot]))
 
 
-def entities(state: StreamState, parts: dict[Part, int], lags: int, limit: int, after: str) -> list[dict[str, Any]]:
+def entities(
+    state: StreamState, parts: dict[Part, int], lags: int, limit: int, after: str
+) -> list[dict[str, Any]]:
     """The entities of `parts` by name, at most `limit` after a name."""
     found = sorted(
         (state.table.name(slot), part, slot)
@@ -154,7 +158,9 @@ def warming(state: StreamState, slot: int, held: int, lags: int) -> str | None:
     if learning is Learning.LOCATION:
         return f"own location after {int(state.location.learnt[slot])} of {location.LIMIT} ordinary records"
     if learning is Learning.MEDIANS:
-        return f"own scale after {int(state.decision.core['learned'][slot])} of {LEARN_RECORDS} ordinary records"
+        return (
+            f"own scale after {int(state.decision.core['learned'][slot])} of {LEARN_RECORDS} ordinary records"
+        )
     return None
 
 

@@ -1,4 +1,4 @@
-"""Scores that warm an entity's state and decide nothing: records of its training range, and those held at a promotion."""
+"""Scores that warm an entity's state and decide nothing: of its training range, or of records held at a promotion."""
 
 from __future__ import annotations
 

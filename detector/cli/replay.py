@@ -18,7 +18,8 @@ app = command_app()
 @app.command()
 def replay(
     data: Annotated[
-        list[Path] | None, typer.Option("--data", metavar="PATH", help="Data files or folders; may be repeated.")
+        list[Path] | None,
+        typer.Option("--data", metavar="PATH", help="Data files or folders; may be repeated."),
     ] = None,
     since: Annotated[
         str | None,
@@ -26,9 +27,12 @@ def replay(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="WHEN", help="The end; now by default.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write scores.parquet there.")] = None,
-    alerts: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the alerts there, a line each.")] = None,
+    alerts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the alerts there, a line each.")
+    ] = None,
     changes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Changes to apply, a line of JSON each, instead of Kafka's.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Changes to apply, a line of JSON each, instead of Kafka's."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Score with this version, whatever is in force.")

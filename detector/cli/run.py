@@ -14,17 +14,14 @@ app = command_app()
 @app.command()
 def run(
     config: ConfigOption = None,
-    bootstrap: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="The brokers, instead of [kafka] bootstrap.")
-    ] = None,
     port: Annotated[int | None, typer.Option(help="The HTTP port, instead of [http] port.")] = None,
 ) -> None:
     """Run the daemon: score, alert, and train first where there is no model."""
     from .. import logs
     from ..settings import secrets
 
-    settings = load_settings(config, {"kafka.bootstrap": bootstrap, "http.port": port})
-    logs.setup(settings.log, secrets(settings))
+    settings = load_settings(config, {"http.port": port})
+    logs.configure(settings.log, secrets(settings))
 
     from ..daemon import run as run_daemon  # JAX, after a wrong setting has been said
 
