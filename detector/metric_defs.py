@@ -291,9 +291,6 @@ SNAPSHOTS = _define(
     "counter", "state_snapshots_total", "Snapshots of a partition that were acknowledged.", "stream"
 )
 SNAPSHOT_BYTES = _define("counter", "state_snapshot_bytes_total", "Bytes written as snapshots.", "stream")
-SNAPSHOT_SECONDS = _define(
-    "counter", "state_snapshot_seconds_total", "Time spent on making snapshots.", "stream"
-)
 RESTORE_SECONDS = _define("gauge", "state_restore_seconds", "How long the last restore took.", "stream")
 RESTORED_RECORDS = _define(
     "counter", "state_replayed_records_total", "Records replayed silently after a restore.", "stream"

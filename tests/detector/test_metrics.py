@@ -2,6 +2,7 @@
 
 import bisect
 import math
+import re
 import subprocess
 import threading
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
+from rigs.source import ROOT, modules
 from tocsin.detector import metric_defs as defs
 from tocsin.detector.metrics import Metrics, bucket_counts, bucket_quantile
 
@@ -67,6 +69,13 @@ def test_names_follow_the_rules() -> None:
         assert bool(definition.buckets) == (definition.kind == "histogram")
         entities = {"entity", "key", "alert_id"} & set(definition.labels)
         assert not entities or definition is defs.ENTITY_SCORE
+
+
+def test_every_metric_is_kept_up_by_the_product() -> None:
+    source = "".join((ROOT / path).read_text() for path in modules() if path.name != "metric_defs.py")
+    names = [name for name, value in vars(defs).items() if isinstance(value, defs.Definition)]
+    assert len(names) == len(defs.DEFINITIONS)
+    assert [name for name in names if not re.search(rf"\b{name}\b", source)] == []
 
 
 def test_known_series_exist_at_zero_from_the_start(metrics: Metrics) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rigs.source import ROOT, modules
 from tocsin.detector.settings import Duration, Settings, load, redacted, secrets, settings_hash
 from tocsin.detector.settings_pages import commented_file, fields
 from tocsin.detector.settings_sections import SECTIONS
@@ -191,6 +192,12 @@ def test_every_setting_has_a_description_and_a_valid_default() -> None:
             assert field.description.endswith((".", "…")), field
             if isinstance(field.default, Duration):
                 assert field.least <= field.default <= field.most
+
+
+def test_every_setting_is_read_by_the_product() -> None:
+    source = "".join((ROOT / path).read_text() for path in modules() if not path.name.startswith("settings"))
+    keys = [(section, field.key) for section in SECTIONS for field in fields(section)]
+    assert [key for key in keys if not re.search(rf"\.{key[1]}\b", source)] == []
 
 
 def test_the_hash_changes_with_what_decides_and_not_with_addresses(write) -> None:
