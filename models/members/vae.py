@@ -34,11 +34,11 @@ def fit(data: Sequence[FitData], guide: Guide) -> list[VaeParams]:
 def score(params: VaeParams, row: Row) -> Part:
     """max(NLL + KL less its train minimum, 0) + 1; parts: squared residuals of the newest values.
 
-    The whitening maps the residual back: V (sqrt(e + .003) residual), cut to the newest record.
+    The residual is turned back onto the channels by the whitening's rotation (V residual, cut to the newest
+    record) and stays in whitened units: multiplied by the spreads it would say little of a broken correlation.
     """
     terms, residual = vae.explain(vae.model_of(params.weights), row.whitened)
-    features = row.z.shape[1]
-    newest = row.whitening.basis[-features:] @ (residual * row.whitening.spread)
+    newest = row.whitening.basis[-row.z.shape[1] :] @ residual
     return Part(jnp.maximum(terms.nll + terms.kl - params.lowest, 0.0) + 1.0, newest * newest)
 
 
