@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tocsin.thresholds.calibration import pool, stack
 from tocsin.thresholds.constants import DAY_US, NO_TIME, Kind, Learning
@@ -24,14 +24,15 @@ def rows_of(members, times, slot=0):
 @settings(max_examples=60, deadline=None)
 @given(
     cap=st.integers(0, 3),
-    runs=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 300)), max_size=60),
+    runs=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 50), st.integers(0, 300)), max_size=60),
 )
+@example(cap=2, runs=[(3, 50, 0)] * 40)
 def test_no_sequence_opens_more_than_the_cap_and_one_digest_a_day(bench, calibrated, cap, runs):
     """Bursts and calms, any time apart: OPENED <= cap and DIGEST_OPENED <= 1 per entity and day."""
     members, times, now = [], [], 0
     for strange, calm, minutes in runs:
         now += minutes * MINUTE
-        for value in [1e4] * strange + [1e-4] * calm:
+        for value in [30.0] * strange + [1e-4] * calm:
             now += MINUTE
             members.append(value)
             times.append(now)
