@@ -206,11 +206,17 @@ class StreamRunner:
 
     def entities(self, limit: int, after: str) -> list[dict[str, Any]]:
         """Entities by name, answered by the loop between two batches."""
-        return self._ask(lambda loop: view.entities(loop.state, _indices(loop), loop.lags, limit, after), [])
+        found: list[dict[str, Any]] = self._ask(
+            lambda loop: view.entities(loop.state, _indices(loop), loop.lags, limit, after), []
+        )
+        return found
 
     def entity(self, name: str) -> dict[str, Any] | None:
         """One entity, or None."""
-        return self._ask(lambda loop: view.find(loop.state, _indices(loop), loop.lags, name), None)
+        found: dict[str, Any] | None = self._ask(
+            lambda loop: view.find(loop.state, _indices(loop), loop.lags, name), None
+        )
+        return found
 
     def _ask(self, question: Callable[[StreamLoop], Any], otherwise: Any) -> Any:
         loop = self.loop

@@ -16,6 +16,7 @@ from ..pipelines.schema import FeatureSchema
 from ..pipelines.slots import SlotTable
 from .changes import Promotion, Versioned
 from .control import artefacts_of, read_all
+from .inforce import Ruling
 from .publish import Names
 from .reading import Reader
 from .registry import open_registry
@@ -23,7 +24,8 @@ from .replay import Replay, Step, Tape, Written, file_tape, kafka_tape, of_chang
 from .restore import read_changelog
 from .rulings import Rulings
 from .settings import Settings, Stream
-from .startup import make_chain, model_loader, schema_of, stamp
+from .signed import signed_by
+from .startup import make_chain, model_loader, schema_of
 from .when import When, parse_when
 
 
@@ -69,7 +71,7 @@ def prepare(
             known = [] if broker is None else _control(broker, settings, stream)
         if model is not None or not any(isinstance(one.change, Promotion) for one in known):
             name = registry.resolve(model or "champion")
-            first = Promotion(model=name, reason="replay", **stamp())
+            first = Promotion(model=name, **signed_by(None, "replay"))
             known, written = [Versioned(0, first)], []
         for one in known:
             rulings.take(one)
@@ -95,6 +97,23 @@ def prepare(
                 yield from replay.run(tape)
 
         yield Prepared(steps, replay.names, rulings.ruling().model.name, chain.state.table)
+
+
+def ruling_now(broker: Broker, settings: Settings, stream: Stream) -> Ruling:
+    """What is in force by the control topic; before any daemon ran, the champion under the file's settings.
+
+    Raises:
+        ModelNotFound: there is no model.
+    """
+    registry = open_registry(settings, stream)
+    load = model_loader(registry, settings, stream, schema_of(stream, registry, settings))
+    rulings = Rulings(settings, load)
+    known = _control(broker, settings, stream)
+    if not any(isinstance(one.change, Promotion) for one in known):
+        known = [Versioned(0, Promotion(model=registry.current(), **signed_by(None, "champion")))]
+    for one in known:
+        rulings.take(one)
+    return rulings.ruling()
 
 
 @contextmanager

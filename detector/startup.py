@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
-import socket
-import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -22,6 +18,7 @@ from .inforce import Model, Ruling
 from .registry import trusted_keys
 from .rulings import loaded
 from .settings import Incidents, Settings, Stream, plain
+from .signed import signed_by
 from .state import StreamState
 
 log = logging.getLogger(__name__)
@@ -95,34 +92,22 @@ def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:
     chain.recalibrate(part, ruling)
 
 
-def author() -> str:
-    """Who runs this process, as changes name it."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
-
-
-def stamp() -> dict[str, str]:
-    """What every new change needs besides its content and its reason."""
-    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return {"id": str(uuid.uuid4()), "author": author(), "created_at": now}
-
-
 def first_changes(now: InForce, settings: Settings, registry: Registry) -> list[Change]:
     """What a first start publishes, so that the control topic says all that decides: model, budget, rules."""
     changes: list[Change] = []
     reason = "first start"
     if now.model is None:
-        changes.append(Promotion(model=registry.current(), reason=reason, **stamp()))
+        changes.append(Promotion(model=registry.current(), **signed_by(None, reason)))
     if now.budget is None and settings.thresholds.budget is not None:
         changes.append(
             BudgetChange(
                 budget=settings.thresholds.budget,
                 max_incidents=settings.thresholds.max_incidents,
-                reason=reason,
-                **stamp(),
+                **signed_by(None, reason),
             )
         )
     if not now.settings:
-        changes.append(SettingsChange(settings=deciding(settings.incidents), reason=reason, **stamp()))
+        changes.append(SettingsChange(settings=deciding(settings.incidents), **signed_by(None, reason)))
     return changes
 
 
@@ -153,13 +138,13 @@ def reloaded(now: InForce, settings: Settings) -> list[Change]:
     changes: list[Change] = []
     rules = {name: pair[0] for name, pair in different.items() if name.startswith("incidents.")}
     if rules:
-        changes.append(SettingsChange(settings=rules, reason=reason, **stamp()))
+        changes.append(SettingsChange(settings=rules, **signed_by(None, reason)))
     if len(rules) < len(different):
         budget = settings.thresholds.budget or now.budget
         assert budget is not None
         changes.append(
             BudgetChange(
-                budget=budget, max_incidents=settings.thresholds.max_incidents, reason=reason, **stamp()
+                budget=budget, max_incidents=settings.thresholds.max_incidents, **signed_by(None, reason)
             )
         )
     return changes

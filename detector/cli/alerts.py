@@ -158,7 +158,7 @@ def resolve(
     from ..alerts import Status
     from ..changes import Resolve
     from ..control import artefacts_of, publish
-    from .signed import signed_by
+    from ..signed import signed_by
 
     with _opened(config, stream) as (settings, chosen, broker):
         last = _messages(broker, chosen, alert)[-1]

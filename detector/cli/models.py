@@ -207,7 +207,7 @@ def _serve(
     from ...pipelines.brokers import open_broker
     from ..control import artefacts_of
     from ..promotion import move, move_local
-    from .signed import signed_by
+    from ..signed import signed_by
 
     reason, author, local, json = said
     signed: dict[str, str] = {**signed_by(author, reason or kind)}  # type: ignore[dict-item]

@@ -76,6 +76,8 @@ def train(
     if profile is not None:
         chosen = _with_profile(chosen, profile)
     began = time.monotonic()
+    if not json:
+        notice("reading records")
     gathered = _gather(settings, chosen, [*(data or []), *(more or [])], since, until)
     if not json:
         _say_gathered(gathered)

@@ -20,7 +20,7 @@ def signed_by(author: str | None, reason: str) -> Signed:
     import time
     import uuid
 
-    from ..wire import rfc3339
+    from .wire import rfc3339
 
     if author is None:
         try:

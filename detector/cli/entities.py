@@ -1,0 +1,61 @@
+"""`tocsin entities`: who is watched, how each stands, and why some are still warming."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .common import (
+    ConfigOption,
+    JsonOption,
+    StreamOption,
+    command_app,
+    load_settings,
+    print_json,
+    print_table,
+)
+
+app = command_app()
+
+
+@app.command("list")
+def list_entities(
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    after: Annotated[str, typer.Option(metavar="NAME", help="Begin behind this name.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """List the entities that the running daemon owns, by name."""
+    from ..client import ask
+
+    found = ask(load_settings(config), "/api/v1/entities", stream=stream, limit=limit, after=after or None)
+    if json:
+        print_json(found)
+        return
+    columns = ("entity", "state", "score", "threshold", "last_seen", "warming")
+    print_table(columns, [tuple(one[name] for name in columns) for one in found])
+
+
+@app.command()
+def show(
+    entity: Annotated[str, typer.Argument(help="The entity's name.")],
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one entity: score, threshold, calibration, newest values."""
+    from ...errors import DataError
+    from ..client import ask
+
+    found = ask(load_settings(config), f"/api/v1/entities/{entity}", stream=stream)
+    if found is None:
+        raise DataError(f"the daemon owns no entity {entity!r}; `tocsin entities list` names those it does.")
+    if json:
+        print_json(found)
+        return
+    values = found.pop("values")
+    for name, value in found.items():
+        typer.echo(f"{name:<16} {'-' if value is None else value}")
+    print_table(("feature", "newest value"), list(values.items()))

@@ -1,0 +1,155 @@
+"""`tocsin recalibrate`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import (
+    ConfigOption,
+    JsonOption,
+    StreamOption,
+    command_app,
+    load_settings,
+    notice,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from ..recalibrating import Proposal
+    from ..settings import Settings, Stream
+
+app = command_app()
+SHOWN = 20
+
+
+@app.command(no_args_is_help=False)
+def recalibrate(
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Learn from the topics since then: 6h, a time, `start`."),
+    ] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", metavar="PATH", help="Learn from data files instead.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help='The new alert budget, for instance "2/day" or "1/week per entity".')
+    ] = None,
+    entity: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Alter only the entities whose name matches.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change and publish nothing.")
+    ] = False,
+    revert: Annotated[
+        int | None, typer.Option(metavar="N", help="Set again what was in force before change N.")
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option(help="Who makes the change; the login name by default.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the audit trail.")] = "",
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Set new thresholds from recent behaviour or for a new budget; running daemons apply them."""
+    from ...errors import SettingsError
+    from ...pipelines.brokers import open_broker
+    from ..control import artefacts_of, publish
+    from ..signed import signed_by
+
+    settings = load_settings(config, {"thresholds.budget": budget})
+    chosen = settings.stream(stream)
+    with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
+        artefacts = artefacts_of(settings, chosen)
+        if revert is not None:
+            from ..changes import Revert
+
+            change: Any = Revert(version=revert, **signed_by(author, reason or f"revert of change {revert}"))
+            version = None if dry_run else publish(broker, chosen.control, change, artefacts)
+            _told(version, json, {})
+            return
+        if since is None and not data and budget is None:
+            raise SettingsError(
+                "recalibrate needs --since WHEN, --data PATH or --budget: what should it go by?"
+            )
+        proposal = _propose(settings, chosen, broker, since, data or [], budget, entity, author, reason)
+        version = None if dry_run else publish(broker, chosen.control, proposal.change, artefacts)
+    shown = _table(proposal)
+    if json:
+        _told(version, json, {"budget": proposal.change.budget, "entities": shown})
+        return
+    columns = ("entity", "level", "new", "expected/day", "new", "observed/day", "records", "remark")
+    most = sorted(shown, key=lambda row: -abs(row["level_after"] - row["level_before"]))[:SHOWN]
+    print_table(columns, [tuple(row.values()) for row in most])
+    if len(shown) > len(most):
+        notice(f"… and {len(shown) - len(most)} more entities; --json lists all.")
+    typer.echo(
+        f"new entities: level {proposal.prior_before:.3f} -> {proposal.prior_after:.3f}; "
+        f"budget {proposal.change.budget} over {proposal.change.entities} entities"
+    )
+    _told(version, json, {})
+
+
+def _propose(
+    settings: Settings,
+    stream: Stream,
+    broker: Any,
+    since: str | None,
+    data: list[Path],
+    budget: str | None,
+    entity: str | None,
+    author: str | None,
+    reason: str,
+) -> Proposal:
+    from ...thresholds.budget import parse_budget
+    from ..recalibrating import of_replay, of_scores_topic, propose
+    from ..replaying import prepare, ruling_now
+    from ..when import parse_when
+
+    with ExitStack() as stack:
+        ruling = ruling_now(broker, settings, stream)
+        if data or (since is not None and stream.scores is None):
+            prepared = stack.enter_context(
+                prepare(settings, stream, data, since=since, until=None, changes=None, model=None)
+            )
+            recent = of_replay(prepared.steps(), prepared.names.entity)
+        elif since is not None:
+            recent = of_scores_topic(broker, stream, parse_when(since))
+        else:
+            recent = {}
+        chosen = parse_budget(budget) if budget else ruling.budget
+        why = (
+            reason
+            or f"recalibrate {f'--since {since} ' if since else ''}{f'--budget {budget}' if budget else ''}"
+        )
+        return propose(ruling, recent, chosen, entity, author, why.strip())
+
+
+def _table(proposal: Proposal) -> list[dict[str, Any]]:
+    return [
+        {
+            "entity": row.entity,
+            "level_before": row.level_before,
+            "level_after": row.level_after,
+            "expected_before": row.expected_before,
+            "expected_after": row.expected_after,
+            "observed": row.observed,
+            "records": row.records,
+            "remark": row.caution.name.lower().replace("_", " ") if row.caution else "",
+        }
+        for row in proposal.rows
+    ]
+
+
+def _told(version: int | None, json: bool, content: dict[str, Any]) -> None:
+    if json:
+        print_json({"change": version, **content})
+    elif version is None:
+        notice("nothing was published (--dry-run)")
+    else:
+        typer.echo(f"published as change {version}; `tocsin recalibrate --revert {version}` takes it back")
