@@ -91,16 +91,16 @@ def make_plan(
 
 
 def _enough(one: Series, least: int, min_span_us: int) -> bool:
-    return one.records >= least or (one.records >= LEAST_RECORDS and one.span_us >= min_span_us)
+    return one.accepted >= least or (one.accepted >= LEAST_RECORDS and one.span_us >= min_span_us)
 
 
 def _too_few(series: Sequence[Series], least: int) -> str:
     if not series:
         return "there are no records to train on: nothing that was read could be scored"
-    best = max(series, key=lambda one: one.records)
+    best = max(series, key=lambda one: one.accepted)
     return (
         f"too few records to train on: of {len(series)} entities the longest, {best.entity}, has "
-        f"{best.records} usable records over {best.span_us / 3.6e9:.2g} h. Needed are {least} ([train] "
+        f"{best.accepted} usable records over {best.span_us / 3.6e9:.2g} h. Needed are {least} ([train] "
         f"min_records), or [train] min_span of event time with at least {LEAST_RECORDS}. Take a longer "
         f"range, or lower [train] min_records"
     )

@@ -39,6 +39,11 @@ class Series(NamedTuple):
         return len(self.time_us)
 
     @property
+    def accepted(self) -> int:
+        """Records with a place in time, those included that only fill the first window."""
+        return len(self.values)
+
+    @property
     def span_us(self) -> int:
         """Event time from the first to the last record."""
         return int(self.time_us[-1] - self.time_us[0]) if len(self.time_us) else 0

@@ -232,7 +232,7 @@ def test_plan_leaves_short_entities_out_and_says_so(fleet) -> None:
 
 def test_too_little_to_train_on_is_said_with_numbers(fleet) -> None:
     series, _ = collected(fleet)
-    with pytest.raises(DataError, match=r"host-00, has 696 usable records .* Needed are 5000"):
+    with pytest.raises(DataError, match=r"host-00, has 700 usable records .* Needed are 5000"):
         plan_of(series, min_records=5000)
     with pytest.raises(DataError, match="nothing that was read could be scored"):
         plan_of([])
