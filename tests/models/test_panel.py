@@ -55,6 +55,9 @@ def test_a_record_scores_the_same_bits_in_whatever_company(
     pool = batch(POOL, features, lags, panels)
     reference = scorer.score(*pool)
     assert np.isfinite(reference.members).all()
+    one_by_one = [scorer.score(*pool.take(np.array([i]))) for i in range(0, POOL, 37)]
+    for i, alone in zip(range(0, POOL, 37), one_by_one, strict=True):
+        assert same(alone, Scored(*(a[i : i + 1] for a in reference)))
 
     @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.integers(0, POOL - 1), min_size=1, max_size=200))
@@ -64,9 +67,6 @@ def test_a_record_scores_the_same_bits_in_whatever_company(
         assert same(scorer.score(*pool.take(chosen)), expected)
 
     in_this_company()
-    one_by_one = [scorer.score(*pool.take(np.array([i]))) for i in range(0, POOL, 37)]
-    for i, alone in zip(range(0, POOL, 37), one_by_one, strict=True):
-        assert same(alone, Scored(*(a[i : i + 1] for a in reference)))
     assert scorer.compilations <= len(LADDER)
 
 
