@@ -25,6 +25,7 @@ class Read(NamedTuple):
     tally: Tally
     admitted: NDArray[np.int32]
     """Slots given out while decoding."""
+    first_offsets: dict[Part, int]
     next_offsets: dict[Part, int]
     sizes: dict[Part, int]
     """Bytes of input, by partition."""
@@ -50,6 +51,7 @@ class Reader:
 
     def read(self, batch: Batch) -> Read:
         """Decode a batch whose partitions the state knows."""
+        first_offsets: dict[Part, int] = {}
         next_offsets: dict[Part, int] = {}
         sizes: dict[Part, int] = {}
         index: dict[Part, int] = {}
@@ -58,6 +60,7 @@ class Reader:
             if part not in index:
                 index[part] = self._state.parts.index(part)
                 sizes[part] = 0
+                first_offsets[part] = batch.offset[row]
             parts[row] = index[part]
             next_offsets[part] = batch.offset[row] + 1
             sizes[part] += len(batch.value[row] or b"")
@@ -75,6 +78,7 @@ class Reader:
             decoded.rejected,
             decoded.tally,
             self._state.table.take_new(),
+            first_offsets,
             next_offsets,
             sizes,
         )

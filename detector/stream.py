@@ -14,16 +14,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import BrokerUnavailable, StateError
-from ..pipelines.brokers.base import Batch, Broker, CommitRefused, Part
-from ..pipelines.windows import Verdict
-from . import deadletters
+from ..pipelines.brokers.base import Batch, Broker, Part
 from .acting import act
 from .chain import Chain, Outcome
 from .changelog import Applied, encode_applied
+from .checkpoints import SETTLE_S, Checkpoints
 from .clocks import Clocks
 from .control_feed import ControlFeed
 from .ledger import Ledger
@@ -32,7 +28,8 @@ from .owned import Owned
 from .publish import Names, Said, announcements, closures, score_records
 from .reading import Read, Reader
 from .recovery import Recovery
-from .restore import cut, read_changelog, recovered, write_snapshot
+from .refusals import Refusals
+from .restore import cut, read_changelog, recovered
 from .rulings import Rulings
 from .settings import Decode, Stream
 
@@ -44,11 +41,9 @@ UNDER_WAY = 2
 POLL_S = 0.2
 COMMIT_S = 1.0
 CONTROL_S = 0.2
-SETTLE_S = 10.0
 SNAPSHOT_SHARE = 0.1
 TORN_SHARE = 0.01
 TORN_LEAST = 5
-FAR_AHEAD = "its event time is far ahead of its entity's newest, and the records after it do not agree"
 
 
 class Flight(NamedTuple):
@@ -108,8 +103,10 @@ class StreamLoop:
             setup.beat,
         )
         self.owned: dict[Part, Owned] = {}
-        self._breakers: dict[Part, deadletters.Breaker] = {}
-        self._bad: dict[str, int] = {}
+        self._refusals = Refusals(self._outbox, setup.ledger, setup.decode)
+        self._checkpoints = Checkpoints(
+            self._consumer, self._side, self._outbox, self.state, setup.ledger, setup.writer
+        )
         self._flights: deque[Flight] = deque()
         self._questions: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._stopping = False
@@ -208,7 +205,7 @@ class StreamLoop:
         flight = self._flights.popleft()
         outcome = None if flight.outcome is None else flight.outcome.result()
         with self._s.ledger.stage("publish"):
-            self._refuse(flight, outcome)
+            self._refusals.send(flight.batch, flight.read, outcome)
             if outcome is not None:
                 self._publish(flight, outcome)
             self._s.ledger.batch(flight.batch, flight.read, outcome)
@@ -242,39 +239,6 @@ class StreamLoop:
         if self.stream.scores is not None:
             self._outbox.scores(score_records(outcome, self._names))
         self._check_torn()
-
-    def _refuse(self, flight: Flight, outcome: Outcome | None) -> None:
-        """Send what cannot be used to the dead letters, and stop where that is most of a partition."""
-        bad: list[tuple[int, str, str]] = [
-            (r.message, r.reason.value, r.detail) for r in flight.read.rejected
-        ]
-        if outcome is not None:
-            far = flight.read.message[outcome.verdict == Verdict.FAR_AHEAD]
-            bad += [(int(message), "time_far_ahead", FAR_AHEAD) for message in far]
-        batch = flight.batch
-        for message, reason, detail in bad:
-            sent = self._outbox.refuse(batch, message, reason, detail)
-            self._s.ledger.refused(reason, sent)
-            self._bad[reason] = self._bad.get(reason, 0) + 1
-        unusable = np.zeros(batch.size, np.bool_)
-        unusable[[message for message, _, _ in bad]] = True
-        self._judge(batch, unusable)
-
-    def _judge(self, batch: Batch, unusable: NDArray[np.bool_]) -> None:
-        by_part: dict[Part, list[int]] = {}
-        if not unusable.any() and not self._bad:
-            return
-        for row, part in enumerate(zip(batch.topic, batch.partition, strict=True)):
-            by_part.setdefault(part, []).append(row)
-        for part, rows in by_part.items():
-            breaker = self._breakers.get(part) or deadletters.closed(self._s.decode.breaker_records)
-            self._breakers[part], tripped = deadletters.update(
-                breaker, unusable[rows], self._s.decode.breaker_share
-            )
-            if tripped is not None:
-                raise deadletters.unreadable(
-                    *part, batch.offset[rows[tripped]], self._breakers[part], self._bad
-                )
 
     def _drain(self) -> None:
         """Let everything under way land."""
@@ -359,42 +323,16 @@ class StreamLoop:
             self._drain()
             if not self._outbox.settle(SETTLE_S):
                 return
-            self._snapshot(due, now)
-        self._commit(list(self.owned.values()))
+            self._checkpoints.snapshot(due, now)
+        self._checkpoints.commit(list(self.owned.values()), self._under_way())
 
-    def _snapshot(self, owned: list[Owned], now: float) -> None:
-        with self._s.ledger.stage("snapshot"):
-            for one in owned:
-                snapshot = self.state.snapshot(one.index, one.next_offset)
-                one.marker, size = write_snapshot(
-                    self._outbox, one.part, snapshot, one.marker, self._s.writer
-                )
-                one.snapshot_bytes, one.bytes_in, one.snapshot_at = size, 0, now
-                one.snapshot_offset = one.next_offset
-                self._s.ledger.snapshot(size)
-
-    def _commit(self, owned: list[Owned]) -> None:
-        """Commit what has landed and was acknowledged."""
-        under_way: dict[Part, int] = {}
+    def _under_way(self) -> dict[Part, int]:
+        """The first offset of each partition that is not through the chain yet."""
+        first: dict[Part, int] = {}
         for flight in self._flights:
-            for topic, partition, offset in zip(
-                flight.batch.topic, flight.batch.partition, flight.batch.offset, strict=True
-            ):
-                under_way.setdefault((topic, partition), offset)
-        ready = {o.part: under_way.get(o.part, o.next_offset) for o in owned}
-        offsets = {o.part: ready[o.part] for o in owned if ready[o.part] > o.committed}
-        if not offsets or not self._outbox.settle(SETTLE_S):
-            return
-        self._s.ledger.acknowledged(self._outbox.acknowledged())
-        try:
-            with self._s.ledger.stage("commit"):
-                self._consumer.commit(offsets)
-        except (CommitRefused, BrokerUnavailable) as fault:
-            log.warning("offsets were not committed and will be again", extra={"why": str(fault)})
-            return
-        for part, offset in offsets.items():
-            self.owned[part].committed = offset
-        self._s.ledger.committed(self._side, offsets)
+            for part, offset in flight.read.first_offsets.items():
+                first.setdefault(part, offset)
+        return first
 
     # -- partitions that come and go -------------------------------------------------------------
 
@@ -421,7 +359,7 @@ class StreamLoop:
         """Write where partitions begin of which nothing was known, before their first record is read."""
         for owned in fresh:
             self._write_applied(owned, self.state.rulings[owned.index].change)
-        self._snapshot(fresh, self._s.clocks.monotonic())
+        self._checkpoints.snapshot(fresh, self._s.clocks.monotonic())
         if fresh and not self._outbox.settle(SETTLE_S):
             raise BrokerUnavailable(
                 f"The changelog {self.stream.changelog} does not acknowledge where new partitions begin. Check that "
@@ -440,10 +378,9 @@ class StreamLoop:
         self._drain()
         mine = [self.owned[part] for part in parts if part in self.owned]
         if self._outbox.settle(SETTLE_S):
-            self._snapshot(
-                [o for o in mine if o.snapshot_offset != o.next_offset], self._s.clocks.monotonic()
-            )
-            self._commit(mine)
+            stale = [one for one in mine if one.snapshot_offset != one.next_offset]
+            self._checkpoints.snapshot(stale, self._s.clocks.monotonic())
+            self._checkpoints.commit(mine, {})
         self._s.ledger.gone(parts, "revoked")
         self._forget(parts)
 

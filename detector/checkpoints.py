@@ -1,0 +1,72 @@
+"""State and offsets to the broker, in the order that loses nothing: what was sent, then state, then offsets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from ..errors import BrokerUnavailable
+from ..pipelines.brokers.base import CommitRefused, Consumer, Part
+from .ledger import Ledger
+from .outbox import Outbox
+from .owned import Owned
+from .restore import write_snapshot
+from .state import StreamState
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 10.0
+"""How long the broker may take to acknowledge before the attempt is given up and made again later."""
+
+
+class Checkpoints:
+    """Writes snapshots and commits offsets of one stream. Belongs to the loop's thread."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        side: Consumer,
+        outbox: Outbox,
+        state: StreamState,
+        ledger: Ledger,
+        writer: int,
+    ) -> None:
+        self._consumer = consumer
+        self._side = side
+        self._outbox = outbox
+        self._state = state
+        self._ledger = ledger
+        self._writer = writer
+
+    def snapshot(self, owned: Sequence[Owned], now: float) -> None:
+        """Hand the state of partitions to the producer. Nothing may be under way in the chain."""
+        if not owned:
+            return
+        with self._ledger.stage("snapshot"):
+            for one in owned:
+                snapshot = self._state.snapshot(one.index, one.next_offset)
+                one.marker, size = write_snapshot(self._outbox, one.part, snapshot, one.marker, self._writer)
+                one.snapshot_bytes, one.bytes_in, one.snapshot_at = size, 0, now
+                one.snapshot_offset = one.next_offset
+                self._ledger.snapshot(size)
+
+    def commit(self, owned: Sequence[Owned], under_way: Mapping[Part, int]) -> None:
+        """Commit what is through the chain once all that was sent is acknowledged.
+
+        `under_way` names the first offset of each partition that is not through. What the broker does not take now
+        is tried again with the next commit.
+        """
+        offsets = {one.part: under_way.get(one.part, one.next_offset) for one in owned}
+        offsets = {one.part: offsets[one.part] for one in owned if offsets[one.part] > one.committed}
+        if not offsets or not self._outbox.settle(SETTLE_S):
+            return
+        self._ledger.acknowledged(self._outbox.acknowledged())
+        try:
+            with self._ledger.stage("commit"):
+                self._consumer.commit(offsets)
+        except (CommitRefused, BrokerUnavailable) as fault:
+            log.warning("offsets were not committed and will be again", extra={"why": str(fault)})
+            return
+        for one in owned:
+            one.committed = offsets.get(one.part, one.committed)
+        self._ledger.committed(self._side, offsets)
