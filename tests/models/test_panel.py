@@ -234,3 +234,17 @@ def test_a_planted_fault_is_strange_and_attributed(make_examples: MakeExamples) 
     assert (out.members[150] > 3 * np.median(out.members[:150], axis=0)).all()
     assert int(out.shares[150].argmax()) == 3
     assert float(out.shares[150, 3]) > 0.5
+
+
+def test_golden_scores(made_up_panel: MakePanel) -> None:
+    """Two records by a made-up panel, the second with a missing channel; pinned when the formulas were checked."""
+    rows = batch(2, 3, 2, missing=0.0)
+    rows.window[1, -1, 0] = rows.jump[1, 0] = np.nan
+    out = Scorer(made_up_panel(1, 3, 2)).score(*rows)
+    members = [[200.03116, 61.641697, 34.06546, 0.2293775], [195.95396, 50.919086, 8.438453, 5.4600663]]
+    np.testing.assert_allclose(out.members, members, rtol=1e-5)
+    shares = [[0.3905092, 0.5778124, 0.0316785], [0.0, 0.7807802, 0.2192198]]
+    np.testing.assert_allclose(out.shares, shares, rtol=1e-4)
+    expected = [[-2.9154122, 0.0135211, 1.2821449], [2.9585538, -0.8982248, -4.0295477]]
+    np.testing.assert_allclose(out.expected, expected, rtol=1e-3)
+    np.testing.assert_allclose(out.level, [-1.2926761, -0.9348382], rtol=1e-5)
