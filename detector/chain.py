@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pipelines import location, windows
+from ..pipelines.alignment import Alignment, align
 from ..pipelines.held import held_rows
-from ..pipelines.records import NO_TIME, Records, take_rows
+from ..pipelines.records import Points, Records, take_rows
 from ..pipelines.windows import Accepted, Verdict
 from ..thresholds import drift
 from ..thresholds.advance import advance
@@ -27,41 +28,8 @@ from ..thresholds.calibration import begin_medians
 from ..thresholds.state import BLOCK_MEANS, EVENT, Rows
 from ..thresholds.warm import warm
 from .inforce import Ruling
+from .outcome import Outcome, columns_of, merged, nothing
 from .state import StreamState
-
-
-class Outcome(NamedTuple):
-    """What the chain made of B records. n of them were scored: `row` says which, the [n] columns what came out."""
-
-    records: Records
-    verdict: NDArray[np.uint8]
-    """[B] a `Verdict` per record."""
-    row: NDArray[np.int64]
-    """[n] index into `records`."""
-    score: NDArray[np.float64]
-    p: NDArray[np.float64]
-    """NaN for records of an entity's training range, which are not judged."""
-    threshold: NDArray[np.float64]
-    anomalous: NDArray[np.bool_]
-    onset: NDArray[np.int64]
-    """[n] the event time that names the firing alert the record belongs to, else NO_TIME."""
-    held: NDArray[np.bool_]
-    """[n] that alert is a digest."""
-    epoch: NDArray[np.int32]
-    caution: NDArray[np.uint8]
-    basis: NDArray[np.uint8]
-    """[n] a `thresholds.constants.Basis`: what the p-value stands on."""
-    observed: NDArray[np.float32]
-    expected: NDArray[np.float32]
-    shares: NDArray[np.float32]
-    """[n, F] raw values, forecast, and each channel's part in what is strange."""
-    label: NDArray[np.int32]
-    """[n] index into `labels`: the calibration that judged the row."""
-    labels: tuple[str, ...]
-    events: NDArray[np.void]
-    """EVENT; `row` indexes the [n] columns."""
-    drifts: list[drift.Flag]
-    """Decisions of the partitions' detectors; `row` indexes the [n] columns."""
 
 
 class Stage(NamedTuple):
@@ -85,7 +53,7 @@ class Work:
     """The segment at hand, as rows of `accepted`."""
     scored: Any = None
     clean: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
-    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
     """The outcome's [n] columns, each filled segment by segment."""
     events: list[NDArray[np.void]] = field(default_factory=list)
     blocks: list[NDArray[np.void]] = field(default_factory=list)
@@ -104,22 +72,40 @@ class Work:
 class Chain:
     """The stages over one stream's state."""
 
-    def __init__(self, state: StreamState, stages: tuple[Stage, ...], lags: int) -> None:
+    def __init__(
+        self, state: StreamState, stages: tuple[Stage, ...], lags: int, alignment: Alignment | None
+    ) -> None:
         self.state = state
         self.stages = stages
         self.lags = lags
+        self._alignment = alignment
 
     def describe(self) -> str:
         """The stages in order, one a line."""
-        width = max(len(stage.name) for stage in self.stages)
-        return "\n".join(f"{stage.name:<{width}}  {stage.does}" for stage in self.stages)
+        lines = [(stage.name, stage.does) for stage in self.stages]
+        if self._alignment is not None:
+            period_s, wait_s = self._alignment.period_us / 1e6, self._alignment.wait_us / 1e6
+            lines.insert(
+                0, ("align", f"one record an entity and {period_s:g} s, closed {wait_s:g} s after its end")
+            )
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{width}}  {does}" for name, does in lines)
 
-    def process(self, records: Records, admitted: NDArray[np.int32]) -> Outcome:
-        """Take a batch through all stages.
+    def process(self, given: Records | Points, admitted: NDArray[np.int32]) -> Outcome:
+        """Take a batch through all stages: records, or the single measurements of the long format.
 
         `admitted` are the slots given out since the last call. Every part of the batch has a ruling.
         """
         self.state.admit(admitted)
+        if isinstance(given, Records):
+            outcome = self._judge(given)
+            return outcome._replace(refused=np.flatnonzero(outcome.verdict == Verdict.FAR_AHEAD))
+        assert self._alignment is not None
+        aligned = align(self.state.aligning, given, self._alignment, self.state.schema.counter_index)
+        outcome = self._judge(aligned.records)
+        return outcome._replace(refused=aligned.far_ahead, late_points=aligned.late)
+
+    def _judge(self, records: Records) -> Outcome:
         parts = np.unique(records.part)
         rulings = {id(self.state.rulings[p]): self.state.rulings[p] for p in parts.tolist()}
         if len(rulings) <= 1:
@@ -130,7 +116,7 @@ class Chain:
             mine = np.array([p for p in parts.tolist() if self.state.rulings[p] is ruling], np.int32)
             rows.append(np.flatnonzero(np.isin(records.part, mine)))
             outcomes.append(self._under(take_rows(records, rows[-1]), ruling))
-        return _merged(records, outcomes, rows)
+        return merged(records, outcomes, rows)
 
     def promote(self, part: int, ruling: Ruling) -> None:
         """Let a ruling with another model act in a part: a new epoch, smoothing restarted over the records held."""
@@ -155,12 +141,12 @@ class Chain:
 
     def _under(self, records: Records, ruling: Ruling | None) -> Outcome:
         if ruling is None:
-            raise ValueError("a batch needs at least one record")
+            return nothing(records)
         first, *later = self.stages
         work = Work(records, ruling)
         first.run(self.state, work)
         n = len(work.accepted.row)
-        work.columns = _columns(n, records.values.shape[1])
+        work.columns = columns_of(n, records.values.shape[1])
         slots = records.slot[work.accepted.row]
         while work.end < n:
             work.start, work.end = work.end, location.next_cut(self.state.location, slots, work.end)
@@ -175,14 +161,18 @@ class Chain:
             labels=(ruling.label,),
             events=_joined(work.events, EVENT),
             drifts=work.drifts,
+            refused=np.zeros(0, np.int64),
         )
 
 
-def build_chain(state: StreamState, lags: int, far_ahead_us: int) -> Chain:
+def build_chain(
+    state: StreamState, lags: int, far_ahead_us: int, alignment: Alignment | None = None
+) -> Chain:
     """The chain over `state` for models that look at `lags` records, in reading order.
 
     The first stage sees the whole batch, the others one segment at a time: a segment ends where an entity that
-    is learning its own location may complete, so that no outcome depends on where batches were cut.
+    is learning its own location may complete, so that no outcome depends on where batches were cut. With `alignment`
+    (long format) single measurements first become records.
     """
     length = state.window.values.shape[1]
     counters = state.schema.counter_index
@@ -207,7 +197,7 @@ def build_chain(state: StreamState, lags: int, far_ahead_us: int) -> Chain:
         Stage("learn", "a new entity's own location and scale, from its clean records", _learn),
         Stage("drift", "ADWIN on standardised block means of score, input level and missing rate", _drift),
     )
-    return Chain(state, stages, lags)
+    return Chain(state, stages, lags, alignment)
 
 
 def _score(state: StreamState, work: Work) -> None:
@@ -289,76 +279,7 @@ def _drift(state: StreamState, work: Work) -> None:
         work.drifts.extend(drift.take(state.drift, block, work.ruling.model.reference))
 
 
-def _columns(n: int, features: int) -> dict[str, NDArray[Any]]:
-    """The outcome's columns as they stand where nothing was judged."""
-    return {
-        "score": np.full(n, np.nan),
-        "p": np.full(n, np.nan),
-        "threshold": np.full(n, np.nan),
-        "anomalous": np.zeros(n, np.bool_),
-        "onset": np.full(n, NO_TIME, np.int64),
-        "held": np.zeros(n, np.bool_),
-        "epoch": np.zeros(n, np.int32),
-        "caution": np.zeros(n, np.uint8),
-        "basis": np.zeros(n, np.uint8),
-        "observed": np.empty((n, features), np.float32),
-        "expected": np.empty((n, features), np.float32),
-        "shares": np.empty((n, features), np.float32),
-    }
-
-
 def _joined(arrays: list[NDArray[np.void]], dtype: np.dtype[Any]) -> NDArray[np.void]:
     if len(arrays) == 1:
         return arrays[0]
     return np.concatenate(arrays) if arrays else np.zeros(0, dtype)
-
-
-def _merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int64]]) -> Outcome:
-    """One outcome, in the order of `records`, of several over parts of its rows."""
-    verdict = np.empty(len(records.slot), np.uint8)
-    for outcome, mine in zip(outcomes, rows, strict=True):
-        verdict[mine] = outcome.verdict
-    where = np.concatenate([mine[outcome.row] for outcome, mine in zip(outcomes, rows, strict=True)])
-    order = np.argsort(where, kind="stable")
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    firsts = np.cumsum([0] + [len(outcome.row) for outcome in outcomes])
-    events = _moved([outcome.events for outcome in outcomes], firsts, place)
-    drifts = [
-        flag._replace(row=int(place[first + flag.row]))
-        for first, outcome in zip(firsts.tolist(), outcomes, strict=False)
-        for flag in outcome.drifts
-    ]
-    labels = tuple(label for outcome in outcomes for label in outcome.labels)
-    label = np.concatenate([np.full(len(o.row), i, np.int32) for i, o in enumerate(outcomes)])
-    columns = {
-        name: np.concatenate([getattr(outcome, name) for outcome in outcomes])[order]
-        for name in _columns(0, 0)
-    }
-    return Outcome(
-        records,
-        verdict,
-        where[order],
-        **columns,
-        label=label[order],
-        labels=labels,
-        events=events,
-        drifts=drifts,
-    )
-
-
-def _moved(
-    tables: list[NDArray[np.void]], firsts: NDArray[np.int64], place: NDArray[np.int64]
-) -> NDArray[np.void]:
-    """Tables of several groups as one, their `row` columns at the rows' places in the whole, in that order."""
-    moved = [table.copy() for table in tables]
-    for table, first in zip(moved, firsts[:-1].tolist(), strict=True):
-        table["row"] = place[first + table["row"]]
-    joined = np.concatenate(moved)
-    return joined[np.argsort(joined["row"], kind="stable")]
-
-
-def unscored(outcome: Outcome) -> dict[Verdict, int]:
-    """How many records got each verdict other than SCORED."""
-    counts = np.bincount(outcome.verdict, minlength=len(Verdict))
-    return {verdict: int(counts[verdict]) for verdict in Verdict if verdict is not Verdict.SCORED}

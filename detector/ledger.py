@@ -13,7 +13,6 @@ from ..thresholds.constants import Kind
 from ..thresholds.drift import Flag
 from . import metric_defs as defs
 from .alerts import Alert
-from .chain import Outcome, unscored
 from .changelog import Decision
 from .changes import Recalibration
 from .clocks import Clocks
@@ -21,6 +20,7 @@ from .control import Unloadable
 from .control_feed import Arrived
 from .metrics import Metrics
 from .outbox import Acknowledged
+from .outcome import Outcome, unscored
 from .reading import Read
 from .view import Gauges
 from .wire import number
@@ -60,6 +60,12 @@ class Ledger:
         if outcome is None:
             return
         metrics.add(defs.RECORDS_SCORED, len(outcome.row), stream)
+        if outcome.late_points:
+            metrics.add(defs.POINTS_LATE, outcome.late_points, stream)
+        if read.tally.unknown:
+            metrics.add(defs.POINTS_UNKNOWN, read.tally.unknown, stream)
+        if read.tally.infinite:
+            metrics.add(defs.VALUES_INFINITE, read.tally.infinite, stream)
         for verdict, count in unscored(outcome).items():
             if count:
                 metrics.add(defs.RECORDS_UNSCORED, count, stream, Verdict(verdict).name.lower())

@@ -119,6 +119,24 @@ RECORDS_UNSCORED = _define(
     "verdict",
     verdict=UNSCORED,
 )
+POINTS_LATE = _define(
+    "counter",
+    "measurements_late_total",
+    "Long format: measurements of a period whose record was closed already.",
+    "stream",
+)
+POINTS_UNKNOWN = _define(
+    "counter",
+    "measurements_unknown_total",
+    "Long format: measurements of no feature of the stream.",
+    "stream",
+)
+VALUES_INFINITE = _define(
+    "counter",
+    "values_infinite_total",
+    "Values that were infinite or absurdly large, read as missing.",
+    "stream",
+)
 DEAD_LETTERS = _define(
     "counter", "dead_letters_total", "Messages put aside as unusable, by reason.", "stream", "reason"
 )

@@ -14,9 +14,9 @@ from ..pipelines.windows import Verdict
 from ..thresholds.constants import Basis as BasisCode
 from ..thresholds.constants import Caution
 from .alerts import Alert, Basis, Context, Feature, Kind, alert_id, alert_of, top_features
-from .chain import Outcome
 from .changelog import Decision
 from .events import decision_of, happening_of
+from .outcome import Outcome
 from .scores import ScoreRecord, ScoreRows, score_record
 
 TOP_FEATURES = 3

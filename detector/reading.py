@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pipelines.brokers.base import Batch, Part
+from ..pipelines.decode_long import LongDecoder
 from ..pipelines.decode_wide import WideDecoder
-from ..pipelines.decoding import Rejection, Tally
-from ..pipelines.records import Messages, Records
+from ..pipelines.decoding import Decoded, Rejection, Tally
+from ..pipelines.records import Messages, Points, Records
 from .settings import Decode, Stream
 from .state import StreamState
 
@@ -18,9 +19,9 @@ from .state import StreamState
 class Read(NamedTuple):
     """A decoded batch."""
 
-    records: Records
+    records: Records | Points
     message: NDArray[np.int64]
-    """[B] the message each record came from."""
+    """[B] the message each record (or point) came from."""
     rejected: list[Rejection]
     tally: Tally
     admitted: NDArray[np.int32]
@@ -41,12 +42,20 @@ class Reader:
 
     def __init__(self, stream: Stream, decode: Decode, state: StreamState) -> None:
         self._state = state
-        self._wide = WideDecoder(
-            state.schema,
-            entity=stream.entity or None,
-            time=stream.time or None,
-            time_unit=stream.time_unit,
-            max_bytes=decode.max_message_bytes,
+        entity, time = stream.entity or None, stream.time or None
+        limit = decode.max_message_bytes
+        self._decoder: WideDecoder | LongDecoder = (
+            WideDecoder(state.schema, entity=entity, time=time, time_unit=stream.time_unit, max_bytes=limit)
+            if stream.format == "json_wide"
+            else LongDecoder(
+                state.schema,
+                name=stream.metric,
+                value=stream.value,
+                entity=entity,
+                time=time,
+                time_unit=stream.time_unit,
+                max_bytes=limit,
+            )
         )
 
     def read(self, batch: Batch) -> Read:
@@ -71,9 +80,9 @@ class Reader:
             batch.key,
             batch.value,
         )
-        decoded = self._wide.decode(messages, self._state.table)
+        decoded = self._decoder.decode(messages, self._state.table)
         return Read(
-            decoded.records,
+            decoded.records if isinstance(decoded, Decoded) else decoded.points,
             decoded.message,
             decoded.rejected,
             decoded.tally,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..pipelines.brokers.base import Batch, Part
-from ..pipelines.windows import Verdict
-from .chain import Outcome
 from .deadletters import Breaker, closed, unreadable, update
 from .ledger import Ledger
 from .outbox import Outbox
+from .outcome import Outcome
 from .reading import Read
 from .settings import Decode
 
@@ -34,7 +33,7 @@ class Refusals:
         """
         bad = [(one.message, one.reason.value, one.detail) for one in read.rejected]
         if outcome is not None:
-            far = read.message[outcome.verdict == Verdict.FAR_AHEAD]
+            far = read.message[outcome.refused]
             bad += [(int(message), "time_far_ahead", FAR_AHEAD) for message in far]
         for message, reason, detail in bad:
             self._ledger.refused(reason, self._outbox.refuse(batch, message, reason, detail))

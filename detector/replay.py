@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..pipelines.brokers.base import Broker, Part
 from ..pipelines.files import DataFiles
-from ..pipelines.records import Records, take_rows
+from ..pipelines.records import Points, Records, take_rows
 from .acting import act
 from .alerts import Alert
-from .chain import Chain, Outcome
+from .chain import Chain
 from .changelog import Applied
 from .changes import Change, Versioned
+from .outcome import Outcome
 from .publish import Names, announcements, closures
 from .reading import Reader
 from .restore import between
@@ -56,7 +57,7 @@ class Step(NamedTuple):
 class Cut(NamedTuple):
     """Records in order, and the slots given out while they were decoded."""
 
-    records: Records
+    records: Records | Points
     admitted: NDArray[np.int32]
 
 
@@ -104,7 +105,7 @@ class Replay:
             if first < len(records.offset):
                 yield self._step(take_rows(records, slice(first, None)), admitted)
 
-    def _step(self, records: Records, admitted: NDArray[np.int32]) -> Step:
+    def _step(self, records: Records | Points, admitted: NDArray[np.int32]) -> Step:
         outcome = self._chain.process(records, admitted)
         said = announcements(outcome, self.names, 0, 0)
         return Step(outcome, [one.message for one in said if isinstance(one.message, Alert)])

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import ArtefactError, SettingsError
 from ..models.packing import unpack
 from ..models.registry import Registry
+from ..pipelines.alignment import Alignment, check
 from ..pipelines.records import Records
 from ..pipelines.schema import FeatureSchema
 from .chain import Chain, build_chain
@@ -69,8 +70,18 @@ def model_loader(
 
 def make_chain(stream: Stream, schema: FeatureSchema, model: Model) -> Chain:
     """An empty chain for models of that shape."""
-    state = StreamState(schema, stream.window, len(model.version.members))
-    return build_chain(state, model.version.lags, int(stream.far_ahead))
+    alignment = alignment_of(stream)
+    state = StreamState(schema, stream.window, len(model.version.members), alignment)
+    return build_chain(state, model.version.lags, int(stream.far_ahead), alignment)
+
+
+def alignment_of(stream: Stream) -> Alignment | None:
+    """How single measurements become records; None for a stream whose messages are records."""
+    if stream.format != "json_long":
+        return None
+    return check(
+        Alignment(int(stream.period), int(stream.wait), int(stream.carry_forward), int(stream.far_ahead))
+    )
 
 
 def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StateError
+from ..pipelines import alignment as aligning
 from ..pipelines import location, windows
+from ..pipelines.alignment import Alignment
 from ..pipelines.brokers.base import Part
 from ..pipelines.records import NO_TIME
 from ..pipelines.schema import FeatureSchema
@@ -55,10 +57,10 @@ class StreamState:
     into by the thread that decodes."""
 
     def __init__(
-        self, schema: FeatureSchema, window: int, members: int, entity_limit: int | None = None
+        self, schema: FeatureSchema, window: int, members: int, alignment: Alignment | None = None
     ) -> None:
         self.schema = schema
-        self.table = SlotTable(entity_limit)
+        self.table = SlotTable()
         self.parts: list[Part] = []
         self.rulings: dict[int, Ruling] = {}
         counters = len(schema.counters)
@@ -68,6 +70,8 @@ class StreamState:
             "decision": decisions.init(1, members),
             "assigned": _assigned(1),
         }
+        if alignment is not None:
+            self._fresh["aligning"] = aligning.init(1, alignment, len(schema.names))
         self._slots: dict[str, Any] = {
             name: grow(fresh, fresh, _FIRST_SLOTS) for name, fresh in self._fresh.items()
         }
@@ -95,6 +99,11 @@ class StreamState:
     def assigned(self) -> Assigned:
         """What the model says of each slot, [N]."""
         return cast(Assigned, self._slots["assigned"])
+
+    @property
+    def aligning(self) -> aligning.AlignState:
+        """Open periods of the long format, [N, …]."""
+        return cast(aligning.AlignState, self._slots["aligning"])
 
     @property
     def progress(self) -> decisions.PartState:

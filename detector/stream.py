@@ -17,13 +17,14 @@ from typing import NamedTuple
 from ..errors import BrokerUnavailable, StateError
 from ..pipelines.brokers.base import Batch, Broker, Part
 from .acting import act
-from .chain import Chain, Outcome
+from .chain import Chain
 from .changelog import Applied, encode_applied
 from .checkpoints import SETTLE_S, Checkpoints
 from .clocks import Clocks
 from .control_feed import ControlFeed
 from .ledger import Ledger
 from .outbox import Outbox
+from .outcome import Outcome
 from .owned import Owned
 from .publish import Names, Said, announcements, closures, score_records
 from .reading import Read, Reader

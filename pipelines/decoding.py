@@ -53,7 +53,7 @@ class Rejection(NamedTuple):
     detail: str
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """Carries a reason out of the reading of one message."""
 
     def __init__(self, reason: Reason, detail: str) -> None:

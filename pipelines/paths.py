@@ -20,7 +20,7 @@ _PATH = re.compile(rf"{_KEY}(?:\.{_KEY})*", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
-class NotAnObject(Exception):  # noqa: N818
+class NotAnObject(Exception):
     """A path leads through something that is not an object; its text is the key where that is."""
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,10 @@ def no_records(features: int) -> Records:
     )
 
 
-def take_rows(records: Records, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Records:
+Columns = TypeVar("Columns", bound="Records | Points")
+
+
+def take_rows(records: Columns, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Columns:
     """The chosen rows, as a mask, as indices or as a slice."""
-    return Records._make(column[rows] for column in records)
+    kind = cast(Callable[..., Columns], type(records))
+    return kind(*(column[rows] for column in records))
