@@ -31,7 +31,7 @@ UNSCORED = ("warming", "all_missing", "duplicate", "out_of_order", "late", "far_
 SEVERITIES = ("info", "warning", "critical")
 SIGNALS = ("score", "level", "missing")
 PHASES = ("starting", "collecting", "training", "restoring", "live", "stopped")
-STAGES = ("consume", "decode", "window", "score", "decide", "publish", "commit", "snapshot")
+STAGES = ("consume", "decode", "chain", "publish", "commit", "snapshot")
 
 # Scores are logs: a unit is a factor e, 0 is ordinary, and almost everything lies between -2 and 4.
 SCORE = (
@@ -232,7 +232,7 @@ BUDGET = _define(
 OPENINGS = _define(
     "gauge",
     "realised_openings_per_day",
-    "Incidents opened over the last day of event time, by the entities owned.",
+    "Incidents opened in each owned entity's newest day of event time.",
     "stream",
 )
 ENTITY_SCORE = _define(

@@ -101,6 +101,11 @@ class Outbox:
         self._send(self._stream.dead_letter, letter.value, letter.key, letter.headers)
         return True
 
+    @property
+    def expecting(self) -> bool:
+        """Whether alerts are on their way."""
+        return bool(self._waiting)
+
     def acknowledged(self) -> list[Acknowledged]:
         """The alerts that were acknowledged since the last call."""
         self._producer.poll(0)

@@ -16,9 +16,8 @@ from typing import NamedTuple
 
 from ..errors import BrokerUnavailable, StateError
 from ..pipelines.brokers.base import Batch, Broker, Part
-from .acting import act
+from .applying import Changes
 from .chain import Chain
-from .changelog import Applied, encode_applied
 from .checkpoints import SETTLE_S, Checkpoints
 from .clocks import Clocks
 from .control_feed import ControlFeed
@@ -26,7 +25,7 @@ from .ledger import Ledger
 from .outbox import Outbox
 from .outcome import Outcome
 from .owned import Owned
-from .publish import Names, Said, announcements, closures, score_records
+from .publish import Names, Said, announcements, score_records
 from .reading import Read, Reader
 from .recovery import Recovery
 from .refusals import Refusals
@@ -40,6 +39,7 @@ BATCH = 4096
 UNDER_WAY = 2
 """Batches decoded but not yet through the chain: one being scored and one ready."""
 POLL_S = 0.2
+ALERT_POLL_S = 0.005
 COMMIT_S = 1.0
 CONTROL_S = 0.2
 SNAPSHOT_SHARE = 0.1
@@ -104,13 +104,23 @@ class StreamLoop:
             setup.beat,
         )
         self.owned: dict[Part, Owned] = {}
+        self._changes = Changes(
+            setup.chain,
+            setup.rulings,
+            self._outbox,
+            setup.ledger,
+            self._names,
+            setup.clocks.wall,
+            int(setup.stream.late_after),
+            setup.config_hash,
+        )
         self._refusals = Refusals(self._outbox, setup.ledger, setup.decode)
         self._checkpoints = Checkpoints(
             self._consumer, self._side, self._outbox, self.state, setup.ledger, setup.writer
         )
         self._flights: deque[Flight] = deque()
         self._questions: deque[tuple[Callable[[], object], Future[object]]] = deque()
-        self._stopping = False
+        self._stopping = self._failed = False
         self._committed_at = self._controlled_at = setup.clocks.monotonic()
 
     def stop(self) -> None:
@@ -134,6 +144,9 @@ class StreamLoop:
             while not self._stopping:
                 self._turn()
             self._consumer.close()  # revokes, and so settles, snapshots and commits
+        except BaseException:
+            self._failed = True  # what was under way is neither sent nor committed: it will be read again
+            raise
         finally:
             self._consumer.close()
             self._side.close()
@@ -146,7 +159,7 @@ class StreamLoop:
             self._controlled_at = now
             self._take_changes()
         with self._s.ledger.stage("consume"):
-            batch = self._consumer.consume(BATCH, 0.0 if self._flights else POLL_S)
+            batch = self._consumer.consume(BATCH, self._patience())
         self._note_events()
         if batch:
             self._take(batch)
@@ -163,6 +176,12 @@ class StreamLoop:
                 answer.set_result(question())
             except Exception as fault:  # it belongs to whoever asked
                 answer.set_exception(fault)
+
+    def _patience(self) -> float:
+        """Seconds to wait for a record: not at all while a batch is under way, hardly while alerts are."""
+        if self._flights:
+            return 0.0
+        return ALERT_POLL_S if self._outbox.expecting else POLL_S
 
     def _landed(self) -> bool:
         outcome = self._flights[0].outcome
@@ -185,7 +204,7 @@ class StreamLoop:
                     self._start(cut(batch, first, row))
                 first = row
                 self._drain()
-                self._act_pending(owned, offset)
+                self._changes.act_pending(owned, offset)
         self._start(cut(batch, first, batch.size))
 
     def _start(self, batch: Batch) -> None:
@@ -198,8 +217,13 @@ class StreamLoop:
             self.owned[part].bytes_in += size
         outcome = None
         if read.rows:
-            outcome = self._s.worker.submit(self._s.chain.process, read.records, read.admitted)
+            outcome = self._s.worker.submit(self._through, read)
         self._flights.append(Flight(batch, read, outcome))
+
+    def _through(self, read: Read) -> Outcome:
+        """The worker's part."""
+        with self._s.ledger.stage("chain"):
+            return self._s.chain.process(read.records, read.admitted)
 
     def _land(self) -> None:
         """Wait for the oldest batch under way and send what came out of it."""
@@ -268,49 +292,12 @@ class StreamLoop:
 
     def _take_changes(self) -> None:
         """Take in what came on the control topic, and let it act in every partition from its next record on."""
-        rulings = self._s.rulings
         for arrived in self._s.control.arrived():
             self._s.ledger.change(arrived)
-        behind = [
-            owned
-            for owned in self.owned.values()
-            if not owned.pending and self.state.rulings[owned.index].change < rulings.newest
-        ]
-        if not behind:
-            return
-        self._drain()
-        for owned in behind:
-            for version in rulings.known():
-                if version > self.state.rulings[owned.index].change:
-                    self._write_applied(owned, version)
-        if not self._outbox.settle(SETTLE_S):
-            return  # the broker is away: nothing acts before it is written
-        for owned in behind:
-            for version in rulings.known():
-                if version > self.state.rulings[owned.index].change:
-                    self._act(owned, version, owned.next_offset)
-
-    def _write_applied(self, owned: Owned, version: int) -> None:
-        applied = Applied(
-            partition=owned.part[1],
-            first_offset=owned.next_offset,
-            version=version,
-            config_hash=self._s.config_hash,
-        )
-        self._outbox.record(owned.part, encode_applied(owned.part[0], applied))
-
-    def _act_pending(self, owned: Owned, offset: int) -> None:
-        while owned.pending and owned.pending[0].first_offset <= offset:
-            applied = owned.pending.popleft()
-            self._act(owned, applied.version, applied.first_offset)
-
-    def _act(self, owned: Owned, version: int, offset: int) -> None:
-        """Let a change act in a partition, before the record at `offset`."""
-        events = act(self._s.chain, self._s.rulings, self.stream.name, owned.index, version, offset)
-        now = self._s.clocks.wall()
-        label = self.state.rulings[owned.index].label
-        said = closures(events, self._names, label, int(now * 1e6), int(self.stream.late_after))
-        self._s.ledger.alerts(self._outbox.say(said, lambda _: now))
+        behind = self._changes.behind(self.owned.values())
+        if behind:
+            self._drain()
+            self._changes.act(behind)
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -359,7 +346,7 @@ class StreamLoop:
     def _begin(self, fresh: list[Owned]) -> None:
         """Write where partitions begin of which nothing was known, before their first record is read."""
         for owned in fresh:
-            self._write_applied(owned, self.state.rulings[owned.index].change)
+            self._changes.write(owned, self.state.rulings[owned.index].change)
         self._checkpoints.snapshot(fresh, self._s.clocks.monotonic())
         if fresh and not self._outbox.settle(SETTLE_S):
             raise BrokerUnavailable(
@@ -376,6 +363,9 @@ class StreamLoop:
 
     def _revoked(self, parts: list[Part]) -> None:
         """The last chance to write state and commit: then the partitions are another's."""
+        if self._failed:
+            self._forget(parts)
+            return
         self._drain()
         mine = [self.owned[part] for part in parts if part in self.owned]
         if self._outbox.settle(SETTLE_S):
@@ -387,7 +377,8 @@ class StreamLoop:
 
     def _lost(self, parts: list[Part]) -> None:
         """Another member may own them already: commit nothing, write nothing."""
-        self._drain()
+        if not self._failed:
+            self._drain()
         self._s.ledger.gone(parts, "lost")
         self._forget(parts)
 

@@ -1,0 +1,75 @@
+"""Changes as a running stream applies them: written to the changelog first, then in force from that very offset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from .acting import act
+from .chain import Chain
+from .changelog import Applied, encode_applied
+from .checkpoints import SETTLE_S
+from .ledger import Ledger
+from .outbox import Outbox
+from .owned import Owned
+from .publish import Names, closures
+from .rulings import Rulings
+
+
+class Changes(NamedTuple):
+    """What changes are applied with. Belongs to the loop's thread; nothing may be under way in the chain."""
+
+    chain: Chain
+    rulings: Rulings
+    outbox: Outbox
+    ledger: Ledger
+    names: Names
+    wall: Callable[[], float]
+    late_after_us: int
+    config_hash: str
+
+    def behind(self, owned: Iterable[Owned]) -> list[Owned]:
+        """The partitions that have not seen the newest change, and wait for no offset of an earlier one."""
+        rulings = self.chain.state.rulings
+        return [one for one in owned if not one.pending and rulings[one.index].change < self.rulings.newest]
+
+    def act(self, owned: Sequence[Owned]) -> None:
+        """Let every new change act in these partitions from their next record on.
+
+        Where the broker does not acknowledge now that they will, nothing acts yet.
+        """
+        todo = [(one, version) for one in owned for version in self._new(one)]
+        for one, version in todo:
+            self.write(one, version)
+        if not self.outbox.settle(SETTLE_S):
+            return
+        for one, version in todo:
+            self._act(one, version, one.next_offset)
+
+    def act_pending(self, owned: Owned, offset: int) -> None:
+        """Let the changes act that an earlier owner wrote down for up to `offset`."""
+        while owned.pending and owned.pending[0].first_offset <= offset:
+            applied = owned.pending.popleft()
+            self._act(owned, applied.version, applied.first_offset)
+
+    def write(self, owned: Owned, version: int) -> None:
+        """Write to the changelog that a change acts from the partition's next record on."""
+        topic, partition = owned.part
+        applied = Applied(
+            partition=partition,
+            first_offset=owned.next_offset,
+            version=version,
+            config_hash=self.config_hash,
+        )
+        self.outbox.record(owned.part, encode_applied(topic, applied))
+
+    def _new(self, owned: Owned) -> list[int]:
+        now = self.chain.state.rulings[owned.index].change
+        return [version for version in self.rulings.known() if version > now]
+
+    def _act(self, owned: Owned, version: int, offset: int) -> None:
+        events = act(self.chain, self.rulings, self.names.stream, owned.index, version, offset)
+        now = self.wall()
+        label = self.chain.state.rulings[owned.index].label
+        said = closures(events, self.names, label, int(now * 1e6), self.late_after_us)
+        self.ledger.alerts(self.outbox.say(said, lambda _: now))
