@@ -1,0 +1,114 @@
+"""What comes out of a benchmark: bars as JSON, a table for people, and on request a dated section of the docs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import confluent_kafka
+
+LIBRARIES = ("tocsin", "confluent-kafka", "msgspec", "numpy", "numba", "jax", "jaxlib")
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+What `make bench` measured, newest last. Broker, producer and daemon share the cores of one machine. The limit consumes
+the same records with the same tuned consumer and decodes them by msgspec into arrays; the daemon does everything:
+calibration, drift, attribution, state, alerts.
+"""
+
+
+class Bar(NamedTuple):
+    """Something that must be reached."""
+
+    bar: str
+    value: float
+    unit: str
+    required: float
+    met: bool
+
+
+def at_least(name: str, value: float, unit: str, required: float) -> Bar:
+    """A bar that is met from `required` on."""
+    return Bar(name, value, unit, required, value >= required)
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    model = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+        "librdkafka": confluent_kafka.libversion()[0],
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def write(out: Path, mode: str, where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]) -> None:
+    """The JSON file: one entry per bar, and everything else that was seen."""
+    where["load_after"] = round(os.getloadavg()[0], 2)
+    content = {
+        "benchmark": "throughput",
+        "mode": mode,
+        "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "machine": where,
+        "bars": [bar._asdict() for bar in bars],
+        "measured": measured,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def lines(where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]) -> list[str]:
+    """The same for people, as Markdown."""
+    told = [
+        f"{where['processor']}, {where['cores']} cores, load {where['load_before']} before and "
+        f"{where['load_after']} after (broker, producer and daemon included); "
+        f"Python {where['python']}, librdkafka {where['librdkafka']}, "
+        + ", ".join(f"{name} {where[name]}" for name in LIBRARIES),
+        "",
+    ]
+    if rates := measured.get("rates"):
+        told += ["| loop | records/s, median | least | most |", "|---|---|---|---|"]
+        told += [
+            f"| {name} | {one['median']:,.0f} | {one['least']:,.0f} | {one['most']:,.0f} |"
+            for name, one in rates.items()
+        ]
+        told.append("")
+    if shares := measured.get("shares"):
+        told += [f"- share of {name}: {share:.3f}" for name, share in shares.items()]
+    for name, one in measured.get("latency", {}).items():
+        told.append(
+            f"- latency {name}: p50 {one['p50_ms']:.0f} ms, p99 {one['p99_ms']:.0f} ms, worst {one['worst_ms']:.0f} ms "
+            f"over {one['alerts']} alerts at {one['records_per_s']:,.0f} records/s"
+        )
+    if state := measured.get("state"):
+        told += [f"- {name}: {value:,.0f} bytes" for name, value in state.items()]
+    for name, steps in measured.get("stages", {}).items():
+        told += ["", f"| {name} | us per record |", "|---|---|"]
+        told += [f"| {step} | {cost:.2f} |" for step, cost in steps.items()]
+    told += ["", "| bar | value | required | met |", "|---|---|---|---|"]
+    told += [
+        f"| {bar.bar} | {bar.value:.3g} {bar.unit} | {bar.required:g} | {'yes' if bar.met else 'NO'} |"
+        for bar in bars
+    ]
+    return told
+
+
+def record(mode: str, told: list[str]) -> None:
+    """Append a dated section to docs/benchmarks.md."""
+    before = DOCS.read_text() if DOCS.exists() else HEAD
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    DOCS.write_text(before + "\n".join(["", f"## {today}, {mode}", "", *told, ""]))
