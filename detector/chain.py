@@ -219,12 +219,6 @@ def _decide(state: StreamState, work: Work) -> None:
     rows = work.accepted.row[here]
     times = work.records.time_us[rows]
     trained = (times >= state.assigned.trained_from[slots]) & (times <= state.assigned.trained_to[slots])
-    work.clean = np.zeros(len(slots), np.bool_)
-    if trained.any():
-        # An entity's training range lies before all that is judged of it, so the order within entities is kept.
-        _warm_up(state, work, np.flatnonzero(trained))
-    judged = slice(None) if not trained.any() else np.flatnonzero(~trained)
-    rows = rows[judged]
     decided, events, blocks = advance(
         state.decision,
         state.progress,
@@ -232,34 +226,25 @@ def _decide(state: StreamState, work: Work) -> None:
         work.ruling.prior,
         work.ruling.rules,
         Rows(
-            work.records.slot[rows],
+            slots,
             work.records.part[rows],
             work.records.offset[rows],
-            work.records.time_us[rows],
-            work.scored.members[judged],
-            work.accepted.missing[here][judged],
-            work.scored.level[judged],
+            times,
+            work.scored.members,
+            work.accepted.missing[here],
+            work.scored.level,
         ),
+        judged=~trained,
     )
+    work.clean = decided.clean
     for name in ("score", "p", "threshold", "anomalous", "onset", "held", "epoch", "caution", "basis"):
-        work.columns[name][here][judged] = getattr(decided, name)
-    work.clean[judged] = decided.clean
-    shift = np.arange(work.start, work.end)[judged]
+        work.columns[name][here] = getattr(decided, name)
     if len(events):
-        events["row"] = shift[events["row"]]
+        events["row"] += work.start
         work.events.append(events)
     if len(blocks):
-        blocks["row"] = shift[blocks["row"]]
+        blocks["row"] += work.start
         work.blocks.append(blocks)
-
-
-def _warm_up(state: StreamState, work: Work, mine: NDArray[np.int64]) -> None:
-    slots, here = work.slots()[mine], work.segment
-    rows = work.accepted.row[here][mine]
-    warmed = warm(state.decision, slots, work.records.time_us[rows], work.scored.members[mine])
-    work.columns["score"][here][mine] = warmed.score
-    work.columns["threshold"][here][mine] = warmed.threshold
-    work.columns["epoch"][here][mine] = state.decision.core["epoch"][slots]
 
 
 def _learn(state: StreamState, work: Work) -> None:

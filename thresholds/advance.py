@@ -64,6 +64,29 @@ def _learn(state: DecisionState, slot: int, x: float, before: int, settings: Set
 
 
 @kernel
+def _pass_by(state: DecisionState, rows: Rows, row: int, out: Decided) -> None:
+    """Let a record that is not judged warm smoothing and the slow average, and nothing else."""
+    slot = rows.slot[row]
+    core = state.core[slot]
+    score = score_row(
+        rows.members[row], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
+    )
+    if core.phase != FIRING:
+        core.S += core.pace * (score - core.S)
+    core.last_us = rows.time_us[row]
+    out.score[row] = score
+    out.p[row] = np.nan
+    out.threshold[row] = core.level + SLOW_SHARE * core.S
+    out.anomalous[row] = False
+    out.onset[row] = NO_TIME
+    out.held[row] = False
+    out.clean[row] = False
+    out.epoch[row] = core.epoch
+    out.caution[row] = core.caution
+    out.basis[row] = 0
+
+
+@kernel
 def _advance(
     state: DecisionState,
     parts: PartState,
@@ -71,6 +94,7 @@ def _advance(
     prior: Calibration,
     settings: Settings,
     rows: Rows,
+    judged: NDArray[np.bool_],
     out: Decided,
     events: NDArray[np.void],
     blocks: NDArray[np.void],
@@ -86,6 +110,9 @@ def _advance(
         slot, part = rows.slot[row], rows.part[row]
         offset, now = rows.offset[row], rows.time_us[row]
         core = state.core[slot]
+        if not judged[row]:
+            _pass_by(state, rows, row, out)
+            continue
 
         mark = max(parts.watermark[part], now)
         if mark >= parts.next_gone[part]:
@@ -213,6 +240,7 @@ def advance(
     settings: Settings,
     rows: Rows,
     *,
+    judged: NDArray[np.bool_] | None = None,
     room: int = 256,
 ) -> tuple[Decided, NDArray[np.void], NDArray[np.void]]:
     """Decide n scored records, in row order, changing `state` and `parts` in place.
@@ -228,6 +256,8 @@ def advance(
         prior: the pooled row that a cold entity's next epoch starts from.
         settings: of the incident machine.
         rows: the records.
+        judged: [n] False for records that only warm the entity's smoothing and slow average (those of its training
+            range): no p-value, no incident, nothing learned, no watermark. All are judged by default.
         room: events to make room for at first; more is found when needed.
 
     Returns:
@@ -237,6 +267,7 @@ def advance(
     prior, rows = plain(prior), _plain_rows(rows)
     owner = np.require(owner, np.int32, ["C", "W"])
     n = len(rows.slot)
+    judged = np.ones(n, np.bool_) if judged is None else np.require(judged, np.bool_, ["C", "W"])
     out = Decided(
         score=np.empty(n),
         p=np.empty(n),
@@ -254,7 +285,7 @@ def advance(
     while True:
         events, blocks = np.zeros(room, EVENT), np.zeros(room // 4, BLOCK_MEANS)
         done, written, closed = _advance(
-            state, parts, owner, prior, settings, rows, out, events, blocks, done
+            state, parts, owner, prior, settings, rows, judged, out, events, blocks, done
         )
         found.append(events[:written])
         means.append(blocks[:closed])
