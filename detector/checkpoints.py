@@ -69,4 +69,14 @@ class Checkpoints:
             return
         for one in owned:
             one.committed = offsets.get(one.part, one.committed)
-        self._ledger.committed(self._side, offsets)
+        self._ledger.committed()
+
+    def lag(self, owned: Sequence[Owned]) -> None:
+        """Tell how far what is committed lies behind the ends, whether or not anything could be committed."""
+        if not owned or self._consumer.broker_down:
+            return  # a request would wait for its time limit
+        committed = {one.part: one.committed for one in owned}
+        try:
+            self._ledger.lag(self._side.end_offsets(committed), committed)
+        except BrokerUnavailable as fault:
+            log.info("the lag is not known", extra={"why": str(fault)})

@@ -19,8 +19,8 @@ from prometheus_client.registry import CollectorRegistry
 from ..errors import SettingsError, TocsinError
 from ..pipelines.brokers import Broker, open_broker
 from ..pipelines.brokers.base import Part
+from . import layout, view
 from . import metric_defs as defs
-from . import view
 from .bootstrap import Progress, first_model
 from .clocks import Clocks
 from .control import artefacts_of, publish
@@ -115,6 +115,7 @@ class StreamRunner:
     def _run(self) -> None:
         self._enter("starting")
         _topics_good(self._broker, self.settings, self.stream)
+        layout.settle(self._broker, self.stream)
         registry = open_registry(self.settings, self.stream)
         starts: dict[Part, int] = {}
         if not registry.versions():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ..pipelines.brokers.base import Batch, Consumer, Events, Part
+from ..pipelines.brokers.base import Batch, Events, Part
 from ..pipelines.windows import Verdict
 from ..thresholds.constants import Kind
 from ..thresholds.drift import Flag
@@ -125,11 +125,14 @@ class Ledger:
         self._metrics.add(defs.SNAPSHOTS, 1, self._stream)
         self._metrics.add(defs.SNAPSHOT_BYTES, size, self._stream)
 
-    def committed(self, side: Consumer, offsets: Mapping[Part, int]) -> None:
-        """Offsets that the group has stored; lag is the end of each partition less them."""
+    def committed(self) -> None:
+        """Offsets that the group has stored."""
         self._metrics.set(defs.COMMIT_TIME, self._clocks.wall(), self._stream)
-        for part, end in side.end_offsets(offsets).items():
-            self._metrics.set(defs.LAG, end - offsets[part], self._stream, part[0], str(part[1]))
+
+    def lag(self, ends: Mapping[Part, int], committed: Mapping[Part, int]) -> None:
+        """The end of each partition, and the offset that the group has stored of it."""
+        for part, offset in committed.items():
+            self._metrics.set(defs.LAG, ends[part] - offset, self._stream, part[0], str(part[1]))
 
     def consumer_events(self, events: Events) -> None:
         """What the client met."""

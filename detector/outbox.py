@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from .. import __version__
-from ..errors import DeliveryFailed
-from ..pipelines.brokers.base import Batch, Headers, Part, Producer
+from ..pipelines.brokers.base import Batch, Headers, Part, Producer, StillWaiting
 from .alerts import Alert
 from .alerts import message_of as alert_message
 from .changelog import Decision, Pair, encode_decision
@@ -17,6 +17,8 @@ from .publish import Said
 from .scores import ScoreRecord
 from .scores import message_of as score_message
 from .settings import Stream
+
+log = logging.getLogger(__name__)
 
 
 class Sent(NamedTuple):
@@ -123,10 +125,9 @@ class Outbox:
         """
         try:
             self._producer.flush(timeout_s)
-        except DeliveryFailed:
-            if self._producer.waiting and self._producer.broker_down:
-                return False
-            raise
+        except StillWaiting as owed:
+            log.warning("nothing is committed before it is acknowledged", extra={"why": str(owed)})
+            return False
         return True
 
     def close(self) -> None:

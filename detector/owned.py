@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 from ..pipelines.brokers.base import Part
 from .changelog import Applied, Marker
 
+TORN_SHARE = 0.01
+TORN_LEAST = 5
+
+
+def too_torn(torn: int, entities: int) -> bool:
+    """Whether more entities were seen in several partitions than a stray record explains."""
+    return torn > max(TORN_LEAST, TORN_SHARE * entities)
+
 
 @dataclass
 class Owned:

@@ -24,7 +24,7 @@ from .control_feed import ControlFeed
 from .ledger import Ledger
 from .outbox import Outbox
 from .outcome import Outcome
-from .owned import Owned
+from .owned import Owned, too_torn
 from .publish import Names, Said, announcements, score_records
 from .reading import Read, Reader
 from .recovery import Recovery
@@ -43,8 +43,6 @@ ALERT_POLL_S = 0.005
 COMMIT_S = 1.0
 CONTROL_S = 0.2
 SNAPSHOT_SHARE = 0.1
-TORN_SHARE = 0.01
-TORN_LEAST = 5
 
 
 class Flight(NamedTuple):
@@ -272,7 +270,7 @@ class StreamLoop:
 
     def _check_torn(self) -> None:
         table = self.state.table
-        if table.torn > max(TORN_LEAST, TORN_SHARE * len(table)):
+        if too_torn(table.torn, len(table)):
             raise StateError(
                 f"stream {self.stream.name}: {table.torn} of {len(table)} entities were seen in more than one "
                 "partition, so their state is torn apart. Produce with the entity as the message key, so that each "
@@ -304,15 +302,19 @@ class StreamLoop:
     def _checkpoint(self, now: float) -> None:
         """Acknowledge alerts, then state where it is due, then commit offsets: in this order."""
         self._committed_at = now
-        due = [
-            o for o in self.owned.values() if o.snapshot_due(now, self._s.snapshot_every_s, SNAPSHOT_SHARE)
-        ]
-        if due:
-            self._drain()
-            if not self._outbox.settle(SETTLE_S):
-                return
-            self._checkpoints.snapshot(due, now)
-        self._checkpoints.commit(list(self.owned.values()), self._under_way())
+        owned = list(self.owned.values())
+        due = [one for one in owned if one.snapshot_due(now, self._s.snapshot_every_s, SNAPSHOT_SHARE)]
+        if not due or self._preserved(due, now):
+            self._checkpoints.commit(owned, self._under_way())
+        self._checkpoints.lag(owned)
+
+    def _preserved(self, due: list[Owned], now: float) -> bool:
+        """Write snapshots, unless what they contain was not acknowledged in time."""
+        self._drain()
+        if not self._outbox.settle(SETTLE_S):
+            return False
+        self._checkpoints.snapshot(due, now)
+        return True
 
     def _under_way(self) -> dict[Part, int]:
         """The first offset of each partition that is not through the chain yet."""

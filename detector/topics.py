@@ -104,7 +104,8 @@ def check(broker: Broker, settings: Settings, streams: Iterable[Stream], *, crea
                         report.created.append(need.topic)
                     existing = admin.topics()
                 report.findings.extend(_examine(need, existing.get(need.topic), admin, broker))
-            report.findings.extend(_group(stream, admin))
+            if broker.capabilities.security:
+                report.findings.extend(_group(stream, admin))
         return report
     finally:
         admin.close()
@@ -124,7 +125,17 @@ def _examine(need: Need, info: TopicInfo | None, admin: Admin, broker: Broker) -
             )
         ]
     found = []
-    if need.exact and info.partitions != need.partitions:
+    if need.role == "changelog" and info.partitions < need.partitions:
+        found.append(
+            Finding(
+                need.stream,
+                subject,
+                f"has {info.partitions} partitions where {need.partitions} are needed",
+                "where an input topic has been given more partitions, stop all daemons of the stream and run `tocsin "
+                "check --accept-partitions`; it forgets the state of that topic",
+            )
+        )
+    elif need.exact and info.partitions != need.partitions:
         found.append(
             Finding(
                 need.stream,

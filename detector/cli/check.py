@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import ConfigOption, JsonOption, StreamOption, command_app, load_settings, print_json
+from .common import ConfigOption, JsonOption, StreamOption, command_app, load_settings, notice, print_json
 
 if TYPE_CHECKING:
     from ..settings import Settings, Stream
@@ -25,6 +25,13 @@ def check(
     create: Annotated[
         bool, typer.Option("--create-topics", help="Make the topics that are missing; implies --connect.")
     ] = False,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept-partitions",
+            help="Forget the state of topics whose partition count has changed; implies --connect.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Validate the configuration; with --connect also the broker, its topics and rights."""
@@ -32,6 +39,9 @@ def check(
 
     settings = load_settings(config)
     streams = (settings.stream(stream),) if stream else settings.streams
+    if accept:
+        connect = True
+        _accept(settings, streams)
     report = _ask(settings, streams, create) if connect or create else None
     if json:
         found = (
@@ -50,14 +60,33 @@ def _names(streams: tuple[Stream, ...]) -> str:
     return f"stream{'s' * (len(streams) > 1)} {', '.join(stream.name for stream in streams)}"
 
 
+def _accept(settings: Settings, streams: tuple[Stream, ...]) -> None:
+    from contextlib import closing
+
+    from ...pipelines.brokers import open_broker
+    from ..layout import accept
+
+    with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
+        for stream in streams:
+            for one in accept(broker, stream):
+                notice(
+                    f"{stream.name}: {one.topic} counts with {one.now} partitions now, {one.before} before; "
+                    "the state of its entities is forgotten"
+                )
+
+
 def _ask(settings: Settings, streams: tuple[Stream, ...], create: bool) -> Report:
     from contextlib import closing
 
     from ...pipelines.brokers import open_broker
+    from .. import layout
     from ..topics import check as look
 
     with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
-        return look(broker, settings, streams, create=create)
+        report = look(broker, settings, streams, create=create)
+        if report.good:
+            report.findings.extend(finding for one in streams for finding in layout.look(broker, one))
+        return report
 
 
 def _tell(report: Report, settings: Settings) -> None:

@@ -17,6 +17,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by its type stubs
     AdminClient,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     ResourceType,
 )
@@ -59,6 +60,13 @@ class KafkaAdmin:
             if topic.error is None
         }
 
+    def cluster_id(self) -> str:
+        """The cluster's name for itself; empty where it has none."""
+        try:
+            return self._open.list_topics(timeout=self._request_s).cluster_id or ""
+        except KafkaException as exception:
+            raise self._explained(exception, "Asking for the cluster's id") from None
+
     def create(
         self,
         topic: str,
@@ -76,6 +84,15 @@ class KafkaAdmin:
             raise self._explained(exception, f"Creating topic '{topic}'") from None
         self._await(topic, partitions)
         return True
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions; see `base.Admin.grow`."""
+        wanted = NewPartitions(topic, partitions)
+        try:
+            self._answer(self._open.create_partitions([wanted], **self._limits(operation=True))[topic])
+        except KafkaException as exception:
+            raise self._explained(exception, f"Giving topic '{topic}' {partitions} partitions") from None
+        self._await(topic, partitions)
 
     def _await(self, topic: str, partitions: int) -> None:
         """Wait until the cluster's metadata show the topic with a leader for each partition."""

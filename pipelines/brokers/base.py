@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-from ...errors import BrokerError
+from ...errors import BrokerError, DeliveryFailed
 
 Part: TypeAlias = tuple[str, int]
 """A topic and one of its partitions."""
@@ -36,6 +36,10 @@ END = -1
 
 class CommitRefused(BrokerError):
     """The group has moved on: the partitions of a commit belong, or will belong, to another member."""
+
+
+class StillWaiting(DeliveryFailed):
+    """Records are neither acknowledged nor refused yet; they stay queued and may still be delivered."""
 
 
 class Capabilities(NamedTuple):
@@ -260,8 +264,8 @@ class Producer(Protocol):
         """Wait until everything handed over is acknowledged.
 
         Raises:
-            DeliveryFailed: something was not, since the last flush; names topic and reason. What is still
-                waiting at the end of `timeout_s` stays queued and may yet be delivered.
+            StillWaiting: something is neither acknowledged nor refused at the end of `timeout_s`.
+            DeliveryFailed: something was refused since the last flush; names topic and reason.
         """
         ...
 
@@ -292,6 +296,15 @@ class Admin(Protocol):
 
         Raises:
             BrokerError: the broker refuses, or cannot have topic settings and some are given.
+        """
+        ...
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions, and wait until they can be used.
+
+        Raises:
+            UnknownTopic: it does not exist.
+            BrokerError: the broker cannot, or the topic has more already.
         """
         ...
 

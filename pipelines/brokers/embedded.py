@@ -14,10 +14,9 @@ from typing import Any
 from ...errors import BrokerError
 from . import config
 from .admin import KafkaAdmin
-from .base import Capabilities
 from .config import Table
 from .consumer import REQUEST_S
-from .kafka import KafkaBroker
+from .kafka import NONE, KafkaBroker
 from .mock import NO_RESPONSE, MockCluster, Request
 
 # The mock group waits for its members by their session, so a short one keeps rebalances short; and a fetch
@@ -50,6 +49,12 @@ class EmbeddedAdmin(KafkaAdmin):
             self._await(topic, partitions)
         return made
 
+    def grow(self, topic: str, partitions: int) -> None:
+        """Refused: a topic of the mock cluster keeps the partitions that it was made with."""
+        raise BrokerError(
+            f"Giving topic '{topic}' {partitions} partitions: the embedded broker cannot. Make a topic anew."
+        )
+
     def describe_config(self, topic: str) -> dict[str, str]:
         """Refused: there are no topic settings."""
         raise BrokerError(
@@ -71,9 +76,8 @@ class EmbeddedBroker(KafkaBroker):
         SettingsError: a setting of the table may not be set there.
     """
 
-    capabilities = Capabilities(
-        admin=False, search_by_time=False, compaction=False, transactions=False, durable=False, security=False
-    )
+    capabilities = NONE
+    _search_by_time = False
 
     def __init__(
         self, librdkafka: Table | None = None, *, brokers: int = 1, request_s: float = REQUEST_S

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from ...errors import BrokerUnavailable
 from . import config
 from .admin import KafkaAdmin
 from .base import Capabilities, Start
@@ -14,6 +15,15 @@ from .consumer import REQUEST_S, KafkaConsumer
 from .producer import KafkaProducer
 
 Client = TypeVar("Client", KafkaConsumer, KafkaProducer, KafkaAdmin)
+
+ALL = Capabilities(
+    admin=True, search_by_time=True, compaction=True, transactions=True, durable=True, security=True
+)
+NONE = Capabilities(
+    admin=False, search_by_time=False, compaction=False, transactions=False, durable=False, security=False
+)
+# How librdkafka begins the id of every mock cluster; a real cluster's id is 22 characters of base64.
+MOCK_CLUSTER = "mockCluster"
 
 
 class KafkaBroker:
@@ -26,9 +36,7 @@ class KafkaBroker:
         SettingsError: a setting of the table may not be set there.
     """
 
-    capabilities = Capabilities(
-        admin=True, search_by_time=True, compaction=True, transactions=True, durable=True, security=True
-    )
+    _search_by_time = True  # asked for when a consumer is made, which must not wait for the cluster
 
     def __init__(
         self, bootstrap: str, librdkafka: Table | None = None, *, request_s: float = REQUEST_S
@@ -36,6 +44,7 @@ class KafkaBroker:
         self._bootstrap = bootstrap
         self._table: Mapping[str, Any] = config.checked(librdkafka or {})
         self._request_s = request_s
+        self._capabilities: Capabilities | None = None
         self._clients: weakref.WeakSet[KafkaConsumer | KafkaProducer | KafkaAdmin] = weakref.WeakSet()
 
     def __repr__(self) -> str:
@@ -45,6 +54,22 @@ class KafkaBroker:
     def bootstrap(self) -> str:
         """The address that any Kafka client can use."""
         return self._bootstrap
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the cluster can do, asked once: another process's embedded broker can do none of it.
+
+        While nobody answers it is taken for a real one.
+        """
+        if self._capabilities is None:
+            admin = self.admin()
+            try:
+                self._capabilities = NONE if admin.cluster_id().startswith(MOCK_CLUSTER) else ALL
+            except BrokerUnavailable:
+                return ALL
+            finally:
+                admin.close()
+        return self._capabilities
 
     def consumer(
         self, group: str | None = None, *, start: Start = "error", headers: bool = True
@@ -59,7 +84,7 @@ class KafkaBroker:
                 config.consumer(self._bootstrap, self._table, group),
                 start=start,
                 headers=headers,
-                search_by_time=self.capabilities.search_by_time,
+                search_by_time=self._search_by_time,
                 request_s=self._request_s,
             )
         )

@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ...errors import DeliveryFailed
-from .base import Headers
+from .base import Headers, StillWaiting
 from .faults import Watch, cause, reason, setting
 
 BLOCK_S = 60.0
@@ -113,7 +113,7 @@ class KafkaProducer:
                 f"them for topic '{topic}': {why}."
             )
         if waiting:
-            raise DeliveryFailed(
+            raise StillWaiting(
                 f"{waiting} records for {sorted(self._topics)} at {self._bootstrap} were not acknowledged "
                 f"within {timeout_s:g} s{self._why()}; they are still queued."
             )
