@@ -1,7 +1,8 @@
-"""Writes the pages that are made from the code: metrics, settings, commands. `make docs` runs it."""
+"""Writes the pages that are made from the code: metrics, settings, commands, modules. `make docs` runs it."""
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,10 +71,45 @@ def _helps(command: Any, path: str) -> Iterator[tuple[str, str]]:
         yield from _helps(inner, f"{path} {name}")
 
 
+PACKAGES = ("detector", "pipelines", "models", "thresholds")
+
+
+def modules() -> str:
+    """The page of the modules: the first sentence of each docstring, folder by folder."""
+    root = FOLDER.parent
+    lines = [
+        "# Modules",
+        "",
+        NOTE,
+        "",
+        "What each module is for. [Architecture](architecture.md) says how they fit together.",
+        "",
+    ]
+    lines += [f"- `errors.py`: {_about(root / 'errors.py')}", ""]
+    for package in PACKAGES:
+        folders = sorted({path.parent for path in (root / package).rglob("*.py")})
+        for folder in folders:
+            lines += [f"## {folder.relative_to(root)}", "", _about(folder / "__init__.py"), ""]
+            lines += [
+                f"- `{path.name}`: {_about(path)}"
+                for path in sorted(folder.glob("*.py"))
+                if path.name != "__init__.py"
+            ]
+            lines += [""]
+    return "\n".join(lines)
+
+
+def _about(path: Path) -> str:
+    """The first paragraph of a module's docstring, on one line."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics,
     "settings.md": settings,
     "commands.md": commands,
+    "modules.md": modules,
 }
 
 
