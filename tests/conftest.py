@@ -1,3 +1,3 @@
 """What all tests share: the brokers and other real components under `rigs/`."""
 
-pytest_plugins = ["rigs.fixtures"]
+pytest_plugins = ["rigs.fixtures", "versions"]

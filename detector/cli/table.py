@@ -17,6 +17,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo", "See it work here: telemetry, a fault, an alert."),
     "init": Entry("init", "Write a commented tocsin.toml."),
     "check": Entry("check", "Validate the configuration, the topics and the rights."),
+    "describe": Entry("describe", "Print the chain that every record passes."),
     "train": Entry("train", "Train and register a model version."),
     "alerts": Entry("alerts", "Follow, list and show alerts; resolve one."),
     "models": Entry("models", "List, verify, promote, roll back model versions."),
