@@ -4,7 +4,7 @@ Two kinds of records, both wide JSON with a fixed schema, so that a machine with
 rights differs in nulls and never in columns:
 
 * the host: processors, memory, disks and interfaces together, whatever their number;
-* the busiest processes: one entity per program name, all its processes added up.
+* the busiest processes: one entity per program name, the work of all its processes added up.
 
 Everything here is a share (of a core, of the memory, of the time) or a logarithm of a rate. A share is the
 same on a laptop and on a server, and one minute is enough to learn the size of a heavy-tailed rate once it is
@@ -36,8 +36,8 @@ PROCESS_FEATURES = ("cpu", "cpu_system", "memory", "io_bytes_log10")
 
 # A process counts once it is this old: one that lives shorter tells when it was looked at, not how it is.
 GROWN_UP_S = 3.0
-ENTITIES = 8
-NEWCOMERS = 4
+ENTITIES = 6
+NEWCOMERS = 3
 # Cores that a program must use over a look around before it is taken in after the start.
 NEWCOMER_CORES = 0.5
 LOOK_AROUND_S = 2.0
@@ -211,7 +211,8 @@ class ProcessSampler:
             features = sums.setdefault(name, dict.fromkeys(PROCESS_FEATURES))
             _add(features, "cpu", (now.cpu_s - before.cpu_s) / elapsed)
             _add(features, "cpu_system", (now.system_s - before.system_s) / elapsed)
-            _add(features, "memory", memory / self._memory)
+            # Of its largest process: the sum would tell of each small one that comes and goes.
+            features["memory"] = max(features["memory"] or 0.0, memory / self._memory)
             if now.io_bytes is not None and before.io_bytes is not None:
                 _add(features, "io_bytes_log10", (now.io_bytes - before.io_bytes) / elapsed)
         self._seen = seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -14,6 +15,7 @@ RATE_HZ = 5.0
 STREAMS = ("hosts", "processes")
 # How often the demo looks which processes are its own.
 _OWN_EVERY_S = 1.0
+_BUSY_S = 60.0
 
 Publish = Callable[[str, str, bytes, int], None]
 
@@ -37,6 +39,7 @@ class Telemetry(threading.Thread):
         self._ending = threading.Event()
         self.sent = dict.fromkeys(STREAMS, 0)
         self.failed: Exception | None = None
+        self._busy: deque[float] = deque(maxlen=round(_BUSY_S * rate_hz))
 
     def run(self) -> None:
         """Beat after beat; a beat that comes too late is left out rather than made up for."""
@@ -59,10 +62,17 @@ class Telemetry(threading.Thread):
         if self.is_alive():
             self.join()
 
+    @property
+    def busy(self) -> float:
+        """How busy the processors were with other things than the demo over the last minute, 0 to 1."""
+        return sum(self._busy) / max(len(self._busy), 1)
+
     def _beat(self, at_s: float) -> None:
         now_s = time.time()
         time_ms = round(now_s * 1000.0)
-        self._send("hosts", self._entity, time_ms, self._host.sample(at_s))
+        features = self._host.sample(at_s)
+        self._busy.append((features["cpu_user"] or 0.0) + (features["cpu_system"] or 0.0))
+        self._send("hosts", self._entity, time_ms, features)
         for name, features in self._processes.sample(at_s, now_s).items():
             self._send("processes", name, time_ms, features)
 

@@ -194,6 +194,7 @@ def test_the_producer_keeps_its_beat_and_names_what_failed() -> None:
     time.sleep(1.0)
     telemetry.stop()
     assert telemetry.failed is None
+    assert 0.0 <= telemetry.busy <= 1.0
     hosts = [one for one in sent if one[0] == "hosts"]
     assert 8 <= len(hosts) <= 21
     assert telemetry.sent == {stream: sum(one[0] == stream for one in sent) for stream in STREAMS}
