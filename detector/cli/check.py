@@ -79,13 +79,15 @@ def _ask(settings: Settings, streams: tuple[Stream, ...], create: bool) -> Repor
     from contextlib import closing
 
     from ...pipelines.brokers import open_broker
-    from .. import layout
+    from .. import agreement, layout
     from ..topics import check as look
 
     with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
         report = look(broker, settings, streams, create=create)
         if report.good:
-            report.findings.extend(finding for one in streams for finding in layout.look(broker, one))
+            for one in streams:
+                report.findings.extend(layout.look(broker, one))
+                report.findings.extend(agreement.look(broker, settings, one))
         return report
 
 

@@ -1,0 +1,42 @@
+"""Whether configuration, control topic and registry agree: what `check --connect` says before a daemon would."""
+
+from __future__ import annotations
+
+from ..errors import ArtefactError, SignatureError
+from ..pipelines.brokers.base import Broker
+from .changes import Versioned, fold
+from .control import artefacts_of, read_all
+from .registry import open_registry, trusted_keys
+from .settings import Settings, Stream
+from .startup import differences
+from .topics import Finding
+
+
+def look(broker: Broker, settings: Settings, stream: Stream) -> list[Finding]:
+    """Where they do not. The stream's topics are there."""
+    changes = read_all(broker, stream.control, artefacts_of(settings, stream))
+    in_force = fold([one for one in changes if isinstance(one, Versioned)]).in_force
+    found = [
+        Finding(
+            stream.name,
+            name,
+            f"is {mine!r} in the configuration, but {theirs!r} is in force",
+            "the control topic wins; SIGHUP to a daemon publishes the configuration's",
+            fatal=False,
+        )
+        for name, (mine, theirs) in differences(in_force, settings).items()
+    ]
+    registry = open_registry(settings, stream)
+    if not registry.versions():
+        note = "the daemon will train one from what the topics hold, or run `tocsin train`"
+        return [
+            *found,
+            Finding(stream.name, f"model of {stream.name}", "is not there yet", note, fatal=False),
+        ]
+    name = in_force.model or registry.current()
+    try:
+        registry.load(name, trusted_keys(settings))
+    except (ArtefactError, SignatureError) as fault:
+        fix = "promote a version that `tocsin models list` shows as verified, or train one"
+        found.append(Finding(stream.name, f"model {name}", f"cannot be used: {fault}", fix))
+    return found
