@@ -199,6 +199,8 @@ def test_the_configuration_is_valid_and_its_topics_are_made(tmp_path: Path) -> N
         assert settings.train.min_records == 300
         assert settings.registry.path == str(tmp_path / "registry")
         assert settings.registry.private_key == str(tmp_path / "signing-key.pem")
+        # The daemon is another process and sees an address: it must know what that broker cannot do.
+        assert open_broker(broker.bootstrap).capabilities == broker.capabilities
         admin = broker.admin()
         topics = admin.topics()
         for name in STREAMS:
