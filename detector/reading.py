@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -63,16 +65,12 @@ class Reader:
         first_offsets: dict[Part, int] = {}
         next_offsets: dict[Part, int] = {}
         sizes: dict[Part, int] = {}
-        index: dict[Part, int] = {}
         parts = np.empty(batch.size, np.int32)
-        for row, part in enumerate(zip(batch.topic, batch.partition, strict=True)):
-            if part not in index:
-                index[part] = self._state.parts.index(part)
-                sizes[part] = 0
-                first_offsets[part] = batch.offset[row]
-            parts[row] = index[part]
-            next_offsets[part] = batch.offset[row] + 1
-            sizes[part] += len(batch.value[row] or b"")
+        for part, first, end in _stretches(batch):
+            parts[first:end] = self._state.parts.index(part)
+            first_offsets.setdefault(part, batch.offset[first])
+            next_offsets[part] = batch.offset[end - 1] + 1
+            sizes[part] = sizes.get(part, 0) + sum(map(len, filter(None, batch.value[first:end])))
         messages = Messages(
             parts,
             np.array(batch.offset, np.int64),
@@ -91,3 +89,12 @@ class Reader:
             next_offsets,
             sizes,
         )
+
+
+def _stretches(batch: Batch) -> Iterator[tuple[Part, int, int]]:
+    """The partitions in the order that a batch holds them: (partition, first row, row after the last)."""
+    first = 0
+    for part, rows in groupby(zip(batch.topic, batch.partition, strict=True)):
+        end = first + len(list(rows))
+        yield part, first, end
+        first = end

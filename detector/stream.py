@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
+import numpy as np
+
 from ..errors import BrokerUnavailable, StateError
 from ..pipelines.brokers.base import Batch, Broker, Part
 from .applying import Changes
@@ -236,21 +238,11 @@ class StreamLoop:
     def _publish(self, flight: Flight, outcome: Outcome) -> None:
         now_us = int(self._s.clocks.wall() * 1e6)
         said = announcements(outcome, self._names, now_us, int(self.stream.late_after))
-        stamps = (
-            dict(
-                zip(
-                    zip(flight.batch.topic, flight.batch.partition, flight.batch.offset, strict=True),
-                    flight.batch.timestamp_ms,
-                    strict=True,
-                )
-            )
-            if said
-            else {}
-        )
+        records = flight.read.records
 
         def seconds_of(one: Said) -> float:
-            part = self.state.parts[one.part]
-            return max(stamps[(*part, one.offset)], 0) / 1e3
+            row = np.flatnonzero((records.part == one.part) & (records.offset == one.offset))[0]
+            return max(flight.batch.timestamp_ms[int(flight.read.message[row])], 0) / 1e3
 
         self._s.ledger.alerts(self._outbox.say(said, seconds_of))
         for flag in outcome.drifts:

@@ -61,7 +61,7 @@ class WideDecoder:
         shape = paths.shape(leaves)
         self._type = shape.type
         self._decode = msgspec.json.Decoder(shape.type).decode
-        self._get = shape.getter(*(f"feature {name}" for name in schema.names))
+        self._rows = shape.rows([f"feature {name}" for name in schema.names])
         self._get_entity = shape.getter("entity") if entity else None
         self._get_time = shape.getter("time") if time else None
 
@@ -95,6 +95,11 @@ class WideDecoder:
         self, values: Sequence[bytes | None], rejected: list[Rejection]
     ) -> tuple[int, list[int], list[Any]]:
         decode, limit = self._decode, self._max_bytes
+        if all(values) and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
+            try:
+                return 0, list(range(len(values))), list(map(decode, values))  # type: ignore[arg-type]
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass  # one by one, then
         index: list[int] = []
         structs: list[Any] = []
         infinite = 0
@@ -116,8 +121,7 @@ class WideDecoder:
 
     def _columns(self, structs: list[Any]) -> NDArray[np.float64]:
         features = len(self.schema)
-        rows = map(self._get, structs)
-        flat = chain.from_iterable(rows) if features > 1 else rows
+        flat = chain.from_iterable(self._rows(structs))
         return np.fromiter(flat, np.float64, len(structs) * features).reshape(-1, features)
 
     def _tolerant(self, value: bytes) -> tuple[Any, int]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -224,26 +225,33 @@ def entities(
     Only rows marked `good` get a slot; those that turn out to be unusable are added to `rejected` and
     unmarked.
     """
-    found: list[int] = []
-    usable = good.tolist()
-    parts = messages.part[np.asarray(index, np.int64)].tolist()
-    part, lookup = -1, table.lookup(-1)
-    for row, name in enumerate(written):
-        slot = NO_SLOT
-        if usable[row]:
-            if parts[row] != part:
-                part = parts[row]
-                lookup = table.lookup(part)
-            try:
-                text = name if isinstance(name, str) else _other_name(name, messages.key[index[row]])
-                slot = lookup.get(text, NO_SLOT)
-                if slot == NO_SLOT:
-                    slot = _meet(text, part, table)
-            except Refused as refused:
-                rejected.append(refused.of(index[row]))
-                good[row] = False
-        found.append(slot)
-    return np.array(found, np.int32)
+    parts = messages.part[np.asarray(index, np.int64)]
+    slots = _known(written, parts, table)
+    slots[~good] = NO_SLOT
+    for row in np.flatnonzero(good & (slots == NO_SLOT)).tolist():
+        name, part = written[row], int(parts[row])
+        try:
+            text = name if isinstance(name, str) else _other_name(name, messages.key[index[row]])
+            slot = table.lookup(part).get(text, NO_SLOT)
+            slots[row] = slot if slot != NO_SLOT else _meet(text, part, table)
+        except Refused as refused:
+            rejected.append(refused.of(index[row]))
+            good[row] = False
+    return slots
+
+
+def _known(
+    written: Sequence[str | int | None], parts: NDArray[np.int32], table: SlotTable
+) -> NDArray[np.int32]:
+    """[n] the slots of the names that are written as the table holds them, without a step of Python per record."""
+    slots = np.empty(len(written), np.int32)
+    starts = [] if not len(written) else [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist()]
+    for first, end in zip(starts, [*starts[1:], len(written)], strict=False):
+        lookup: Callable[[Any, int], int] = table.lookup(int(parts[first])).get
+        slots[first:end] = np.fromiter(
+            map(lookup, written[first:end], repeat(NO_SLOT)), np.int32, end - first
+        )
+    return slots
 
 
 def _other_name(written: int | None, key: bytes | None) -> str:

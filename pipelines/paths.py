@@ -7,8 +7,8 @@ written `\.`, a backslash `\\`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -78,6 +78,17 @@ class Shape(NamedTuple):
     def getter(self, *names: str) -> Callable[[Any], Any]:
         """One call per struct: the value (one name) or the tuple of values (several)."""
         return attrgetter(*(self.attribute[name] for name in names))
+
+    def rows(self, names: Sequence[str]) -> Callable[[Iterable[Any]], Iterable[tuple[Any, ...]]]:
+        """From many structs to the tuples of these leaves' values."""
+        fields = [self.attribute[name] for name in names]
+        if fields == list(self.type.__struct_fields__[: len(fields)]):  # none nested: a third faster
+            cut = itemgetter(slice(0, len(fields)))
+            return lambda structs: map(cut, map(msgspec.structs.astuple, structs))
+        if len(fields) == 1:
+            get = attrgetter(fields[0])
+            return lambda structs: ((get(struct),) for struct in structs)
+        return lambda structs: map(attrgetter(*fields), structs)
 
 
 def shape(leaves: list[Leaf]) -> Shape:
