@@ -42,8 +42,13 @@ kafka: ## fetch the Apache Kafka jars for the tests (Java 17 and mvn), if they a
 demo: install ## everything on this machine: telemetry, a fault, an alert, a recalibration
 	$(BIN)/tocsin demo
 
+# What starts brokers and daemons runs by itself: it measures times, and two of it would disturb each other.
+REAL := tests/contract tests/acceptance tests/test_rigs.py
+PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml
+
 test: install kafka ## all tests
-	$(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml --cov-report=term:skip-covered tests
+	$(PYTEST) --cov-report= -n 2 --dist loadfile $(REAL:%=--ignore=%) tests
+	$(PYTEST) --cov-append --cov-report=term:skip-covered $(REAL)
 
 $(TYPED): Makefile
 	rm -rf $(TYPED) && mkdir -p $(TYPED)
