@@ -61,7 +61,8 @@ class Recovery(NamedTuple):
             )
             self.chain.promote(index, ruling)
         replayed = self._replay(owned, target)
-        self._act_due(owned, target)
+        # What acts at the very offset where it goes on stays pending: its alerts may not have been sent.
+        self._act_due(owned, target - 1)
         owned.next_offset = target
         owned.snapshot_offset = begin
         return owned, replayed

@@ -329,6 +329,7 @@ class StreamLoop:
         for part in parts:
             self.owned[part], count = self._recovery.recover(part, recovered(restored[part]), stored[part])
             replayed += count
+            self._changes.act_pending(self.owned[part], self.owned[part].next_offset)
             if restored[part].snapshot is None:
                 fresh.append(self.owned[part])
         self._begin(fresh)

@@ -53,7 +53,7 @@ COLUMNS = {
     "shares": np.float32,
 }
 WIDE = ("observed", "expected", "shares")
-Written = Mapping[int, Sequence[tuple[int, int]]]
+Written = dict[int, list[tuple[int, int]]]
 """Partition -> (first offset, version) of the changes that act there, ascending."""
 
 
@@ -189,7 +189,7 @@ class Life:
         changelog: Changelog | None = None,
     ) -> None:
         self.feed, self.diary, self._rng = feed, diary, rng
-        self._rulings, self._written = rulings, written
+        self._rulings, self.written = rulings, written
         self.chain = stand.chain()
         self.changelog = changelog or Changelog()
         self.position: dict[int, int] = {}
@@ -215,7 +215,7 @@ class Life:
     def due(self, partition: int) -> tuple[int, int] | None:
         """The next change that acts in a partition: (first offset, version)."""
         now = self.chain.state.rulings[self.index(partition)].change
-        return next((one for one in self._written.get(partition, ()) if one[1] > now), None)
+        return next((one for one in self.written.get(partition, ()) if one[1] > now), None)
 
     def left(self, partition: int) -> int:
         """Records up to the next change, or to the end."""

@@ -170,7 +170,7 @@ def case(shared_stand: Stand, shared_fleet: Fleet) -> Case:
 
     Some entities come late, some fall silent in the middle, some records of one have all values missing.
     """
-    fleet = shared_fleet
+    fleet = shared_fleet._replace(values=shared_fleet.values.copy())
     rng = np.random.default_rng(3)
     begins = np.where(rng.random(200) < 0.15, rng.uniform(0, 400, 200), 0.0) * 10_000_000
     ends = np.where(rng.random(200) < 0.1, rng.uniform(1000, 1600, 200), 1e9) * 10_000_000

@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 from lives import Diary, Life, differences, state_differences
 from telemetry import Fleet
-from tocsin.detector import publish, view
+from tocsin.detector import alerts, publish, view
 from tocsin.detector.chain import Chain, Outcome
 from tocsin.detector.changelog import Restorer, encode_snapshot
+from tocsin.detector.changes import Resolve
 from tocsin.errors import StateError
 from tocsin.pipelines import location
 from tocsin.pipelines.records import NO_TIME, Records
 from tocsin.pipelines.windows import Verdict
 from tocsin.thresholds.constants import Basis, Learning, Phase
 from tocsin.thresholds.warm import warm
-from versions import TOPIC, TRAINED, Feed, Stand, after, promotion
+from versions import STAMP, TOPIC, TRAINED, Feed, Stand, after, promotion
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "describe.txt"
 
@@ -304,6 +305,33 @@ def test_a_snapshot_of_other_features_is_refused(
     same = shared_stand.chain().state
     with pytest.raises(StateError, match=r"no usable field .*decision\.core\.S"):
         same.restore(same.part(TOPIC, 0), snapshot._replace(slots=fields), life.chain.state.rulings[0])
+
+
+def test_an_incident_closed_at_the_committed_offset_is_told_after_a_crash(
+    shared_stand: Stand, shared_fleet: Fleet
+) -> None:
+    """The change is written, acts, and the process dies before its alert is acknowledged: it is told again."""
+    feed = feed_of(shared_fleet, range(8), TRAINED, 1000)
+    life = life_of(shared_stand, feed)
+    state = life.chain.state
+    while not (state.decision.core["phase"] == Phase.FIRING).any():
+        assert life.take({0: 5})
+    slot = int(np.argmax(state.decision.core["phase"] == Phase.FIRING))
+    entity = state.table.name(slot)
+    onset = int(state.decision.core["onset"][slot])
+    opened = alerts.alert_id("fleet", entity, alerts.Kind.ANOMALY, onset)
+    change = Resolve(alert_id=opened, entity=entity, topic=TOPIC, partition=0, **STAMP)
+    assert life.add_change(1, change) == ""
+    at = life.position[0]
+    life.snapshot(0)
+    life.written[0] = [(at, 1)]
+    life.take({0: 1})
+    told = [message for offset, message in life.diary.pages[0].said if offset == at]
+    assert b'"operator"' in told[0]
+    life.leave(0)
+    life.recover(0, at)
+    life.take({0: 1})
+    assert [message for offset, message in life.diary.pages[0].said if offset == at] == told
 
 
 # -- promotion -------------------------------------------------------------------------------------
