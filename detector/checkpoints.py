@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from ..errors import BrokerUnavailable
+from ..errors import BrokerError, BrokerUnavailable
 from ..pipelines.brokers.base import CommitRefused, Consumer, Part
 from .ledger import Ledger
 from .outbox import Outbox
@@ -78,5 +78,5 @@ class Checkpoints:
         committed = {one.part: one.committed for one in owned}
         try:
             self._ledger.lag(self._side.end_offsets(committed), committed)
-        except BrokerUnavailable as fault:
+        except BrokerError as fault:
             log.info("the lag is not known", extra={"why": str(fault)})

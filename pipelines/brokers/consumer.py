@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ...errors import BrokerError, BrokerUnavailable, UnknownTopic
 from .base import BEGINNING, END, Batch, DataLoss, Events, OnAssign, OnRevoke, Part, Start
@@ -14,6 +15,7 @@ from .faults import (
     END_OF_PARTITION,
     EVICTED,
     FORBIDDEN,
+    LEADER_MOVES,
     LOG,
     OFFSET_GONE,
     REFUSED_LOGIN,
@@ -26,6 +28,8 @@ from .faults import (
 
 REQUEST_S = 10.0
 """How long a request to the broker may take."""
+LEADER_S = 0.1
+"""How soon a request is made again while the leader of a partition moves."""
 
 
 class KafkaConsumer:
@@ -320,15 +324,31 @@ class KafkaConsumer:
             return {}
         names = sorted({part.topic for part in asked})
         what = f"Asking for the offsets of {names}"
+        give_up = time.monotonic() + self._request_s
+        while True:
+            fault, answer = self._offsets(asked)
+            if fault is None or fault.code() not in LEADER_MOVES or time.monotonic() > give_up:
+                break
+            # A node is back, or another leads now: what this client knows of leaders is out of date.
+            time.sleep(LEADER_S)
+            for name in names:
+                self._partitions(name)
+        if fault is not None:
+            if fault.code() in UNKNOWN:
+                for name in names:
+                    self._partitions(name)  # says whether nobody answers or the topic is unknown
+            raise self._watch.explain(fault, what, self._bootstrap)
+        self._watch.alive()
+        return self._told(answer, what)
+
+    def _offsets(self, asked: list[TopicPartition]) -> tuple[KafkaError | None, list[TopicPartition]]:
+        """One request for offsets: what went wrong with all or one of them, and the answer."""
         try:
             answer = self._client.offsets_for_times(asked, timeout=self._request_s)
         except KafkaException as exception:
-            if cause(exception).code() in UNKNOWN:
-                for name in names:
-                    self._partitions(name)  # says whether nobody answers or the topic is unknown
-            raise self._watch.explain(cause(exception), what, self._bootstrap) from None
-        self._watch.alive()
-        return self._told(answer, what)
+            return cause(exception), []
+        moving = (one.error for one in answer if one.error and one.error.code() in LEADER_MOVES)
+        return next(moving, None), answer
 
     def _told(self, answer: list[TopicPartition], what: str) -> dict[Part, int]:
         for one in answer:
