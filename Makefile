@@ -52,7 +52,7 @@ test: install kafka ## all tests
 
 $(TYPED): Makefile
 	rm -rf $(TYPED) && mkdir -p $(TYPED)
-	for part in $(PACKAGE); do ln -s $(CURDIR)/$$part $(TYPED)/$$part; done
+	for part in $(PACKAGE); do ln -s "$(CURDIR)/$$part" "$(TYPED)/$$part"; done
 
 lint: install $(TYPED) ## ruff and mypy --strict
 	$(BIN)/ruff check --quiet .
