@@ -39,11 +39,13 @@ class Progress(NamedTuple):
     entities: int
     enough: int
     share: float
+    caught_up: bool
+    """Everything has been counted that the topics held when the collecting began."""
 
     @property
     def ready(self) -> bool:
-        """At least half of the entities have enough."""
-        return self.entities > 0 and 2 * self.enough >= self.entities
+        """All that was there has been seen, and at least half of the entities have enough."""
+        return self.caught_up and self.entities > 0 and 2 * self.enough >= self.entities
 
 
 class Collector:
@@ -61,6 +63,7 @@ class Collector:
         self._entity = paths.split(stream.entity) if stream.entity else None
         self._time = paths.split(stream.time) if stream.time else None
         self._unit = stream.time_unit
+        self._period_us = int(stream.period) if stream.format == "json_long" else 0
         self._need = settings.train.min_records
         self._span_us = int(settings.train.min_span)
         self._seen: dict[str, Seen] = {}
@@ -68,6 +71,8 @@ class Collector:
         self.parts: list[Part] = [
             (topic, p) for topic in stream.topics for p in range(topics[topic].partitions)
         ]
+        begins, ends = self._consumer.begin_offsets(self.parts), self._consumer.end_offsets(self.parts)
+        self._held = {part: ends[part] for part in self.parts if ends[part] > begins[part]}
         self._consumer.assign([(*part, BEGINNING) for part in self.parts])
 
     def collect(self) -> Progress:
@@ -90,7 +95,11 @@ class Collector:
             len(shares),
             sum(share >= 1.0 for share in shares),
             min(float(np.median(shares)), 1.0) if shares else 0.0,
+            all(self._reached(part, end) for part, end in self._held.items()),
         )
+
+    def _reached(self, part: Part, end: int) -> bool:
+        return self._consumer.position().get(part, -1) >= end
 
     def close(self) -> None:
         """Release the consumer."""
@@ -113,8 +122,11 @@ class Collector:
             times, status = timestamps.parse([written], self._unit)
             time_us = int(times[0]) if status[0] == timestamps.Status.OK else stamp * 1000
             before = self._seen.get(entity, Seen(0, time_us, time_us))
+            # In the long format the measurements of one period are one record.
+            same = self._period_us and time_us // self._period_us == before.last_us // self._period_us
+            more = 0 if same and before.records else 1
             self._seen[entity] = Seen(
-                before.records + 1, min(before.first_us, time_us), max(before.last_us, time_us)
+                before.records + more, min(before.first_us, time_us), max(before.last_us, time_us)
             )
 
 

@@ -28,7 +28,7 @@ class Definition(NamedTuple):
 DEFINITIONS: list[Definition] = []
 
 UNSCORED = ("warming", "all_missing", "duplicate", "out_of_order", "late", "far_ahead", "no_model")
-SEVERITIES = ("info", "warning", "critical")
+SEVERITIES = ("warning", "critical")
 SIGNALS = ("score", "level", "missing")
 PHASES = ("starting", "collecting", "training", "restoring", "live", "stopped")
 STAGES = ("consume", "decode", "chain", "publish", "commit", "snapshot")

@@ -14,7 +14,7 @@ from ..pipelines.files import DataFiles
 from ..pipelines.readers import Columns
 from ..pipelines.schema import FeatureSchema
 from ..pipelines.slots import SlotTable
-from .changes import Promotion, Versioned
+from .changes import Change, Promotion, Versioned, apply, fold
 from .control import artefacts_of, read_all
 from .inforce import Ruling
 from .publish import Names
@@ -114,6 +114,12 @@ def ruling_now(broker: Broker, settings: Settings, stream: Stream) -> Ruling:
     for one in known:
         rulings.take(one)
     return rulings.ruling()
+
+
+def refusal(broker: Broker, settings: Settings, stream: Stream, change: Change) -> str:
+    """Why a change would have no effect if it were published now, or an empty text."""
+    effective = fold(_control(broker, settings, stream))
+    return apply(effective, Versioned(effective.version + 1, change)).refused
 
 
 @contextmanager

@@ -329,6 +329,10 @@ class StreamLoop:
         for part in parts:
             self.owned[part], count = self._recovery.recover(part, recovered(restored[part]), stored[part])
             replayed += count
+            if restored[part].torn:
+                log.warning(
+                    "the newest snapshot was not whole; the one before it is used", extra={"part": part}
+                )
             self._changes.act_pending(self.owned[part], self.owned[part].next_offset)
             if restored[part].snapshot is None:
                 fresh.append(self.owned[part])

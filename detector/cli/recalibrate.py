@@ -57,7 +57,7 @@ def recalibrate(
     json: JsonOption = False,
 ) -> None:
     """Set new thresholds from recent behaviour or for a new budget; running daemons apply them."""
-    from ...errors import SettingsError
+    from ...errors import DataError, SettingsError
     from ...pipelines.brokers import open_broker
     from ..control import artefacts_of, publish
     from ..signed import signed_by
@@ -69,7 +69,11 @@ def recalibrate(
         if revert is not None:
             from ..changes import Revert
 
+            from ..replaying import refusal
+
             change: Any = Revert(version=revert, **signed_by(author, reason or f"revert of change {revert}"))
+            if why := refusal(broker, settings, chosen, change):
+                raise DataError(f"change {revert} cannot be reverted: {why}.")
             version = None if dry_run else publish(broker, chosen.control, change, artefacts)
             _told(version, json, {})
             return

@@ -24,7 +24,7 @@ COMMANDS: dict[str, Entry] = {
     "audit": Entry("audit", "Who changed what decides, when and why."),
     "run": Entry("run", "Run the daemon."),
     "replay": Entry("replay", "Score records from files or Kafka anew, from empty state."),
-    "recalibrate": Entry("recalibrate", "Set new thresholds from recent behaviour or for a new budget."),
-    "status": Entry("status", "What the running daemon does: phases, partitions, entities, incidents."),
-    "entities": Entry("entities", "Who is watched, how each stands, and why some are still warming."),
+    "recalibrate": Entry("recalibrate", "Set new thresholds: recent behaviour, or a new budget."),
+    "status": Entry("status", "What the running daemon does."),
+    "entities": Entry("entities", "Who is watched, how each stands, which are warming and why."),
 }
