@@ -68,7 +68,6 @@ def recalibrate(
         artefacts = artefacts_of(settings, chosen)
         if revert is not None:
             from ..changes import Revert
-
             from ..replaying import refusal
 
             change: Any = Revert(version=revert, **signed_by(author, reason or f"revert of change {revert}"))

@@ -104,7 +104,7 @@ def test_client_properties_may_be_written_with_dots(write) -> None:
 WRONG = {
     "range": (
         "[incidents]\nk = 0\n",
-        r"tocsin.toml:4: \[incidents\] k = 0: allowed is an integer from 1 to 32",
+        r"tocsin.toml:4: \[incidents\] k = 0: allowed is an integer from 1 to 7",
     ),
     "type": (
         '[http]\nport = "a"\n',
