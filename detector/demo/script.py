@@ -28,7 +28,7 @@ from .stage import AlertReader, host_name, incident, set_up
 from .telemetry import RATE_HZ, STREAMS, Telemetry
 from .view import Event, Picture, Point, StreamState, View, open_view, responsible
 
-ANSWER_S = 40.0
+ANSWER_S = 60.0
 LIVE_S = 240.0
 # Of records scored before the fault, those included that came while the daemon was training.
 NORMAL_S = 32.0
@@ -38,7 +38,7 @@ FOUND_S = 20.0
 FAULT_S = 8.0
 OVER_S = 60.0
 QUIET_S = 30.0
-RECALIBRATED_S = 45.0
+RECALIBRATED_S = 90.0
 NEW_BUDGET = "10/hour"
 
 # The demo yields to everything else on the machine, and so its own work can be told from the machine's.
