@@ -219,6 +219,8 @@ def _decide(state: StreamState, work: Work) -> None:
     rows = work.accepted.row[here]
     times = work.records.time_us[rows]
     trained = (times >= state.assigned.trained_from[slots]) & (times <= state.assigned.trained_to[slots])
+    block = drift.block_records(work.ruling.model.version.trained_entities)
+    state.progress.block_records[work.records.part[rows]] = block
     decided, events, blocks = advance(
         state.decision,
         state.progress,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import ArtefactError, SettingsError
+from ..models.members import TABLE
 from ..models.packing import unpack
 from ..models.registry import Registry
 from ..pipelines.alignment import Alignment, check
@@ -52,10 +53,15 @@ def model_loader(
 
     def load(name: str) -> Model:
         version = unpack(registry.load(name, trusted_keys(settings)))
-        if version.lags > stream.window:
+        if version.lags != stream.lags:
             raise ArtefactError(
-                f"{name} looks at {version.lags} records, and [stream] window = {stream.window} are kept. Raise it, "
-                "or train with fewer lags."
+                f"{name} looks at {version.lags} records, and [stream] lags = {stream.lags}. Set it to {version.lags} and "
+                "start again, or train a version with the lags that are set."
+            )
+        if version.members != tuple(TABLE):
+            raise ArtefactError(
+                f"{name} has the members {', '.join(version.members)}, and this release scores with {', '.join(TABLE)}. "
+                "Train a new version."
             )
         try:
             return loaded(version, schema)

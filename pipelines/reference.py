@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..thresholds.drift import LEAST_SD
+from ..thresholds.drift import LEAST_SD, block_records
 from .sequences import Series
 
-BLOCK_RECORDS = 256
-"""As in the decision kernel's partitions."""
+LEAST_BLOCKS = 8
+"""Where the history is too short for so many blocks of their size, they are smaller."""
 
 
 def reference(
@@ -33,7 +33,7 @@ def reference(
     order = np.argsort(np.concatenate([one.time_us for one in series]), kind="stable")
     missing = [1.0 - np.isfinite(one.rows).sum(axis=1) / features for one in series]
     signals = [np.concatenate(columns)[order].astype(np.float64) for columns in (scores, levels, missing)]
-    size = min(BLOCK_RECORDS, len(order))
+    size = max(1, min(block_records(len(series)), len(order) // LEAST_BLOCKS))
     blocks = np.stack(
         [signal[: len(order) // size * size].reshape(-1, size).mean(axis=1) for signal in signals]
     )

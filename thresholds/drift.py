@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 SIGNALS: Final = ("score", "level", "missing")
 HELD: Final = 256
 DELTA: Final = 0.01
+LEAST_BLOCK: Final = 256
+BLOCK_SHARE: Final = 64
 LEAST_SD: Final = (0.01, 0.01, 0.001)
 """A reference that hardly varied is taken to vary this much."""
 
@@ -54,6 +56,14 @@ def init(capacity: int) -> DriftState:
     return DriftState(
         np.zeros((*shape, HELD)), np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, np.int64)
     )
+
+
+def block_records(entities: int) -> int:
+    """Records of a drift block for a version trained on so many entities: some 64 of each, at least 256.
+
+    Fewer would depend on one another within an entity, and a detector over hundreds of means is run at each end.
+    """
+    return max(LEAST_BLOCK, BLOCK_SHARE * entities)
 
 
 def split(means: NDArray[np.float64]) -> int:
