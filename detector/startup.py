@@ -55,13 +55,13 @@ def model_loader(
         version = unpack(registry.load(name, trusted_keys(settings)))
         if version.lags != stream.lags:
             raise ArtefactError(
-                f"{name} looks at {version.lags} records, and [stream] lags = {stream.lags}. Set it to {version.lags} and "
-                "start again, or train a version with the lags that are set."
+                f"{name} looks at {version.lags} records, and [stream] lags = {stream.lags}. Set it to {version.lags} "
+                "and start again, or train a version with the lags that are set."
             )
         if version.members != tuple(TABLE):
             raise ArtefactError(
-                f"{name} has the members {', '.join(version.members)}, and this release scores with {', '.join(TABLE)}. "
-                "Train a new version."
+                f"{name} has the members {', '.join(version.members)}, but this release scores with "
+                f"{', '.join(TABLE)}. Train a new version."
             )
         try:
             return loaded(version, schema)
