@@ -33,6 +33,7 @@ SHARE_OF_LIMIT = 0.4
 FILLED, LIVE = "filled", "live"
 CASES = ("rates", "latency", "stages")
 SPIKES_PER_ENTITY, SPIKE_LENGTH = 1.5, 6
+STRETCH = 3
 PLAIN_PER_ENTITY = 30
 """Records of an entity at the end of the half load without a spike, so that nothing is open at 10 records/s."""
 
@@ -107,25 +108,27 @@ def rates(bench: Bench, repetitions: int) -> dict[str, Any]:
 
 
 def singles(bench: Bench, fleet: feed.Fleet, count: int) -> list[Message]:
-    """Two records for each of `count` entities, in turn: one ordinary, one so extreme that it opens at once.
+    """STRETCH extreme records for each of `count` entities, a few entities by turns: at the latest the third opens.
 
     They follow the last tested records in event time.
     """
     rows = feed.tested_rows(fleet, bench.size)
-    spread = np.nanstd(fleet.values[rows], axis=0)
     last = rows[-len(fleet.names) :]
+    last = last[np.argsort(fleet.entity[last])]
     chosen = last[np.linspace(0, len(last) - 1, min(count, len(last))).astype(np.int64)]
-    found: list[np.ndarray] = []
-    values, times = fleet.values.copy(), fleet.time_us.copy()
-    plain = np.setdiff1d(last, chosen)
-    plain = plain if len(plain) else chosen
-    extreme = fleet._replace(values=values, time_us=times)
-    values[chosen] += 60 * spread
-    period = int(np.median(np.diff(np.sort(fleet.time_us[fleet.entity == 0]))))
-    times[last] += period
-    found = [np.resize(plain, len(chosen)), chosen]
-    pairs = np.stack(found, axis=1).ravel()
-    return list(feed.messages(extreme, pairs))
+    period_us = int(np.median(np.diff(np.sort(fleet.time_us[fleet.entity == 0]))))
+    extreme = fleet.values[chosen] + 60 * np.nanstd(fleet.values[rows], axis=0)
+    found: list[Message] = []
+    for first in range(0, len(chosen), 5):
+        mine = slice(first, first + 5)
+        for step in range(1, STRETCH + 1):
+            part = fleet._replace(
+                entity=fleet.entity[chosen[mine]],
+                time_us=fleet.time_us[chosen[mine]] + step * period_us,
+                values=extreme[mine],
+            )
+            found += feed.messages(part, np.arange(len(part.entity)))
+    return found
 
 
 def latencies(bench: Bench, rate: float) -> dict[str, Any]:
@@ -199,6 +202,7 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="seconds, small: shapes, not bars")
     parser.add_argument("--record", action="store_true", help="append a section to docs/benchmarks.md")
     parser.add_argument("--only", choices=CASES, default=os.environ.get("ONLY") or None)
+    parser.add_argument("--repetitions", type=int, help="of each loop in `rates`")
     told = parser.parse_args()
     if told.only not in (None, *CASES):
         parser.error(f"ONLY is one of {', '.join(CASES)}")
@@ -206,6 +210,7 @@ def main() -> int:
         print(f"cannot run: {why}", file=sys.stderr)
         return 2
     size, mode = (FAST, "fast") if told.fast else (FULL, "full")
+    size = size._replace(repetitions=told.repetitions or size.repetitions)
     where = report.machine()
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
     with tempfile.TemporaryDirectory() as name, Rig(Path(name) / "kafka", quick=False) as rig:
