@@ -5,6 +5,7 @@ One timeline is played once; the tests look at what it left behind.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -13,9 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
-import pyarrow.parquet as pq
 import pytest
-from rigs.daemon import Daemon, Home, Message, until
+from rigs.daemon import Daemon, Home, Message, assert_same, replayed, scored, until
 from telemetry import keys, messages
 from tocsin.detector.changelog import Restorer
 
@@ -43,8 +43,8 @@ class Told(NamedTuple):
     seconds_to_stop: list[float]
     changes: dict[str, int]
     """What was published -> its version."""
-    replayed: Any
-    """scores.parquet of `replay --since start`, as a table."""
+    replayed: dict[tuple[int, int], dict[str, Any]]
+    """Rows of `replay --since start`."""
     incidents: list[dict[str, Any]]
     """The alerts of that replay."""
 
@@ -70,7 +70,7 @@ def told(make_home: Callable[..., Home], trained: Any) -> Told:
     home.make_topics()
     values, names = messages(trained.live), keys(trained.live)
     cuts = [round(len(values) * share) for share in (0, 0.2, 0.4, 0.55, 0.7, 0.85, 1)]
-    chunks = [(values[a:b], names[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    chunks = [(values[a:b], names[a:b]) for a, b in itertools.pairwise(cuts)]
     held, seconds, changes = [], [], {}
 
     def stop(daemon: Daemon) -> None:
@@ -110,20 +110,7 @@ def told(make_home: Callable[..., Home], trained: Any) -> Told:
     home.send(*chunks[5])
     home.caught_up()
     stop(daemon)
-    home.run("replay", "--since", "start", "--out", "scores.parquet", "--alerts", "alerts.ndjson")
-    table = pq.read_table(home.folder / "scores.parquet").to_pylist()
-    incidents = [json.loads(line) for line in (home.folder / "alerts.ndjson").read_text().splitlines()]
-    return Told(home, held, seconds, changes, table, incidents)
-
-
-def by_offset(scores: list[Message]) -> dict[tuple[int, int], dict[str, Any]]:
-    """(partition, offset) -> score record; a record that was told twice was told the same."""
-    found: dict[tuple[int, int], dict[str, Any]] = {}
-    for message in scores:
-        record = message.json()
-        place = (record["partition"], record["offset"])
-        assert found.setdefault(place, record) == record
-    return found
+    return Told(home, held, seconds, changes, *replayed(home))
 
 
 def content(alert: dict[str, Any]) -> dict[str, Any]:
@@ -153,19 +140,9 @@ def moment(text: str) -> int:
 
 
 def test_scores_are_those_of_a_replay_bit_for_bit(told: Told) -> None:
-    live = by_offset(told.held[-1].scores)
-    replayed = {(row["partition"], row["offset"]): row for row in told.replayed}
-    assert live.keys() == replayed.keys()
-    assert len(live) == sum(told.home.ends().values())
-    scored = 0
-    for place, row in replayed.items():
-        one = live[place]
-        same = (one.get("score"), one.get("p"), one.get("threshold"), one.get("anomalous", False))
-        assert same == (row["score"], row["p_value"], row["threshold"], row["anomalous"]), place
-        assert one.get("incident") == row["incident"]
-        assert one.get("reason") == row["null_reason"]
-        scored += row["score"] is not None
-    assert scored > 0.9 * len(replayed)
+    assert_same(scored(told.held[-1].scores), told.replayed)
+    assert len(told.replayed) == sum(told.home.ends().values())
+    assert sum(row["score"] is not None for row in told.replayed.values()) > 0.9 * len(told.replayed)
 
 
 def test_incidents_are_those_of_a_replay(told: Told) -> None:
@@ -186,7 +163,9 @@ def test_incidents_are_those_of_a_replay(told: Told) -> None:
 
 def test_changes_acted_where_they_were_written(told: Told, trained: Any) -> None:
     versions = {
-        row["calibration_version"].rpartition(".")[0] for row in told.replayed if row["score"] is not None
+        row["calibration_version"].rpartition(".")[0]
+        for row in told.replayed.values()
+        if row["score"] is not None
     }
     first, second = trained.versions
     assert versions == {first, f"{first}+{told.changes['recalibration']}", second}
@@ -195,9 +174,9 @@ def test_changes_acted_where_they_were_written(told: Told, trained: Any) -> None
 def test_committed_is_never_ahead_of_what_was_acknowledged(told: Told) -> None:
     """Alerts before state, state and scores before offsets, at every look, even a kill's."""
     for held in told.held:
-        scored = by_offset(held.scores)
+        known = scored(held.scores)
         for (_, partition), offset in held.committed.items():
-            missing = [at for at in range(offset) if (partition, at) not in scored]
+            missing = [at for at in range(offset) if (partition, at) not in known]
             assert missing == []
         told_ids = {(m.json()["alert_id"], m.json()["status"]) for m in held.alerts}
         for alert in told.incidents:

@@ -90,8 +90,9 @@ class Home:
         self._environment = {
             **os.environ,
             "XDG_CONFIG_HOME": str(folder / "config"),
+            "PYTHONFAULTHANDLER": "1",  # so that a process that does not end can be made to say where it is
             # What was compiled once is compiled for all processes of a test session.
-            "JAX_COMPILATION_CACHE_DIR": str(caches),
+            "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(caches)),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
@@ -123,12 +124,14 @@ class Home:
             content[name] = {**content.get(name, {}), **section}
         self.config.write_text("\n".join(toml(content)))
 
-    def run(self, *arguments: str, code: int = 0, wait_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, code: int = 0, wait_s: float = 120.0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """A command to its end, with the exit code that is expected."""
         done = subprocess.run(
             [*COMMAND, *arguments],
             cwd=self.folder,
-            env=self._environment,
+            env={**self._environment, **environment},
             capture_output=True,
             text=True,
             timeout=wait_s,
@@ -253,7 +256,7 @@ class Daemon:
         return [line for line in self.lines() if line.get("message") == message]
 
     def tail(self) -> str:
-        return f"{self.log_file.name}:\n{self.log_file.read_text()[-4000:]}"
+        return f"{self.log_file.name}:\n{self.log_file.read_text()[-8000:]}"
 
     @property
     def url(self) -> str:
@@ -315,6 +318,8 @@ class Daemon:
         try:
             code = self.process.wait(wait_s)
         except subprocess.TimeoutExpired:
+            self.signal(signal.SIGABRT)
+            self.process.wait()
             raise AssertionError(f"still there {wait_s:.0f} s after SIGTERM: {self.tail()}") from None
         assert code == 0, self.tail()
 
@@ -323,3 +328,35 @@ class Daemon:
         self.forgiven = True
         self.process.kill()
         self.process.wait()
+
+
+def replayed(
+    home: Home, *arguments: str
+) -> tuple[dict[tuple[int, int], dict[str, Any]], list[dict[str, Any]]]:
+    """`replay --since start`: its rows by partition and offset, and its alerts."""
+    home.run("replay", "--since", "start", "--out", "scores.parquet", "--alerts", "alerts.ndjson", *arguments)
+    rows = pq.read_table(home.folder / "scores.parquet").to_pylist()
+    alerts = [json.loads(line) for line in (home.folder / "alerts.ndjson").read_text().splitlines()]
+    return {(row["partition"], row["offset"]): row for row in rows}, alerts
+
+
+def scored(messages: Iterable[Message]) -> dict[tuple[int, int], dict[str, Any]]:
+    """Partition and offset -> score record; a record that was told twice must have been told the same."""
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for message in messages:
+        record = message.json()
+        place = (record["partition"], record["offset"])
+        assert found.setdefault(place, record) == record
+    return found
+
+
+def assert_same(
+    live: Mapping[tuple[int, int], dict[str, Any]], rows: Mapping[tuple[int, int], dict[str, Any]]
+) -> None:
+    """The scores topic and a replay: the same records, bit-equal numbers, the same incidents."""
+    assert live.keys() == rows.keys()
+    for place, row in rows.items():
+        one = live[place]
+        found = (one.get("score"), one.get("p"), one.get("threshold"), one.get("anomalous", False))
+        assert found == (row["score"], row["p_value"], row["threshold"], row["anomalous"]), place
+        assert (one.get("incident"), one.get("reason")) == (row["incident"], row["null_reason"]), place
