@@ -14,6 +14,7 @@ from ..models.registry import Registry
 from ..pipelines.alignment import Alignment, check
 from ..pipelines.records import Records
 from ..pipelines.schema import FeatureSchema
+from ..thresholds import drift
 from .chain import Chain, build_chain
 from .changes import BudgetChange, Change, InForce, Promotion, SettingsChange
 from .inforce import Model, Ruling
@@ -107,6 +108,7 @@ def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:
     chain.process(records, chain.state.table.take_new())
     chain.promote(part, ruling)
     chain.recalibrate(part, ruling)
+    drift.decide(np.zeros(2))  # imports river, which takes seconds: the first block must not wait for it
 
 
 def first_changes(now: InForce, settings: Settings, registry: Registry) -> list[Change]:
