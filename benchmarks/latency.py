@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .feed import PARTITIONS, Message
 
-TICK_S = 0.002
+TICK_S = 0.005
 
 
 class Latency(NamedTuple):
@@ -32,6 +32,8 @@ class Latency(NamedTuple):
     """What was really produced."""
     digests: int
     """Alerts that were folded into a digest; there should be none."""
+    tenths_ms: list[float]
+    """The median in each tenth of the alerts, in the order of their records: whether a backlog grows or shrinks."""
 
 
 class Paced(NamedTuple):
@@ -43,7 +45,7 @@ class Paced(NamedTuple):
 
 def pace(bootstrap: str, topic: str, messages: list[Message], records_per_s: float) -> Paced:
     """Produce messages evenly at a rate, in steps of TICK_S."""
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1, "acks": 1})
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "acks": 1})
     producer.list_topics(topic, timeout=10)
     began, sent = time.perf_counter(), 0
     while sent < len(messages):
@@ -122,9 +124,15 @@ def latency(
 ) -> Latency:
     """Over the alerts whose records lie from `first` to before `end`, by partition."""
     mine = [one for one in opened if first[one.partition] <= one.offset < end[one.partition]]
-    taken = [one.appended_ms - int(appended[one.partition][one.offset]) for one in mine if not one.digest]
+    times = sorted(
+        (int(appended[one.partition][one.offset]), one.appended_ms) for one in mine if not one.digest
+    )
+    taken = [after - before for before, after in times]
     digests = sum(one.digest for one in mine)
     if not taken:
-        return Latency(0, float("nan"), float("nan"), float("nan"), paced.records_per_s, digests)
+        return Latency(0, float("nan"), float("nan"), float("nan"), paced.records_per_s, digests, [])
     p50, p99 = np.percentile(taken, [50, 99])
-    return Latency(len(taken), float(p50), float(p99), float(max(taken)), paced.records_per_s, digests)
+    tenths = [float(np.median(part)) for part in np.array_split(taken, 10) if len(part)]
+    return Latency(
+        len(taken), float(p50), float(p99), float(max(taken)), paced.records_per_s, digests, tenths
+    )

@@ -137,7 +137,7 @@ def latencies(bench: Bench, rate: float) -> dict[str, Any]:
     rows = feed.tested_rows(bench.fleet, size)
     last = 1 - PLAIN_PER_ENTITY / size.tested
     spiked = feed.with_spikes(bench.fleet, rows, SPIKES_PER_ENTITY, SPIKE_LENGTH, last)
-    busy, quiet = list(feed.messages(spiked, rows)), singles(bench, spiked, size.alerts_at_ten + 40)
+    busy, quiet = list(feed.messages(spiked, rows)), singles(bench, spiked, size.alerts_at_ten * 3 // 2)
     service.make_topic(bench.bootstrap, LIVE)
     settings = bench.settings(LIVE, "latency")
     with service.running(settings) as running:
