@@ -15,7 +15,7 @@ from ..pipelines.readers import Columns
 from ..pipelines.schema import FeatureSchema
 from ..pipelines.slots import SlotTable
 from .changes import Change, Promotion, Versioned, apply, fold
-from .control import artefacts_of, read_all
+from .control import Unloadable, artefacts_of, read_all
 from .inforce import Ruling
 from .publish import Names
 from .reading import Reader
@@ -64,18 +64,21 @@ def prepare(
         if not paths:
             broker = stack.enter_context(_open(settings))
         rulings = Rulings(settings, load)
+        known: list[Versioned | Unloadable] = []
         written: list[Written] = []
         if changes is not None:
-            known, written = read_changes(changes)
+            of_file, written = read_changes(changes)
+            known += of_file
         else:
-            known = [] if broker is None else _control(broker, settings, stream)
-        if model is not None or not any(isinstance(one.change, Promotion) for one in known):
+            known += [] if broker is None else _control(broker, settings, stream)
+        known = [rulings.checked(one) for one in known]
+        if model is not None or _first_model(known) is None:
             name = registry.resolve(model or "champion")
             first = Promotion(model=name, **signed_by(None, "replay"))
             known, written = [Versioned(0, first)], []
         for one in known:
             rulings.take(one)
-        first_model = rulings.model(_first_model(known))
+        first_model = rulings.model(_first_model(known) or "")
         chain = make_chain(stream, schema, first_model)
         tapes: list[Tape] = []
         if broker is None:
@@ -108,8 +111,8 @@ def ruling_now(broker: Broker, settings: Settings, stream: Stream) -> Ruling:
     registry = open_registry(settings, stream)
     load = model_loader(registry, settings, stream, schema_of(stream, registry, settings))
     rulings = Rulings(settings, load)
-    known = _control(broker, settings, stream)
-    if not any(isinstance(one.change, Promotion) for one in known):
+    known = [rulings.checked(one) for one in _control(broker, settings, stream)]
+    if _first_model(known) is None:
         known = [Versioned(0, Promotion(model=registry.current(), **signed_by(None, "champion")))]
     for one in known:
         rulings.take(one)
@@ -118,7 +121,7 @@ def ruling_now(broker: Broker, settings: Settings, stream: Stream) -> Ruling:
 
 def refusal(broker: Broker, settings: Settings, stream: Stream, change: Change) -> str:
     """Why a change would have no effect if it were published now, or an empty text."""
-    effective = fold(_control(broker, settings, stream))
+    effective = fold([one for one in _control(broker, settings, stream) if isinstance(one, Versioned)])
     return apply(effective, Versioned(effective.version + 1, change)).refused
 
 
@@ -131,13 +134,14 @@ def _open(settings: Settings) -> Iterator[Broker]:
         broker.close()
 
 
-def _control(broker: Broker, settings: Settings, stream: Stream) -> list[Versioned]:
-    found = read_all(broker, stream.control, artefacts_of(settings, stream))
-    return [one for one in found if isinstance(one, Versioned)]
+def _control(broker: Broker, settings: Settings, stream: Stream) -> list[Versioned | Unloadable]:
+    return read_all(broker, stream.control, artefacts_of(settings, stream))
 
 
-def _first_model(known: Sequence[Versioned]) -> str:
-    return next(one.change.model for one in known if isinstance(one.change, Promotion))
+def _first_model(known: Sequence[Versioned | Unloadable]) -> str | None:
+    """The model of the first promotion that acts."""
+    changes = (one.change for one in known if isinstance(one, Versioned))
+    return next((change.model for change in changes if isinstance(change, Promotion)), None)
 
 
 def _files(paths: Sequence[Path], stream: Stream, schema: FeatureSchema) -> DataFiles:

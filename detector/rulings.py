@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArtefactError
 from ..models.panel import Scorer
 from ..models.version import Version
 from ..pipelines.schema import FeatureSchema
@@ -15,7 +16,18 @@ from ..thresholds.budget import default_budget, parse_budget
 from ..thresholds.calibration import Calibration
 from ..thresholds.drift import SIGNALS
 from ..thresholds.state import Settings as Rules
-from .changes import START, Effective, Recalibration, Resolve, Versioned, apply, unpack_arrays
+from .changes import (
+    START,
+    Effective,
+    Promotion,
+    Recalibration,
+    Resolve,
+    Rollback,
+    Versioned,
+    apply,
+    kind_of,
+    unpack_arrays,
+)
 from .control import Unloadable
 from .inforce import Model, Recalibrated, Ruling
 from .settings import Incidents, Settings, with_changes
@@ -62,6 +74,15 @@ class Rulings:
         self._models: dict[str, Model] = {}
         self.newest = -1
         """The last change that was taken in."""
+
+    def checked(self, change: Versioned | Unloadable) -> Versioned | Unloadable:
+        """The change, or why it cannot act: a daemon that could not load its model went on with the last good one."""
+        if isinstance(change, Versioned) and isinstance(change.change, Promotion | Rollback):
+            try:
+                self.model(change.change.model)
+            except ArtefactError as fault:
+                return Unloadable(change.version, kind_of(change.change), str(fault))
+        return change
 
     def take(self, change: Versioned | Unloadable) -> str:
         """Take the next change in; returns why it has no effect, or an empty text.

@@ -31,7 +31,6 @@ CONSUMER: dict[str, Any] = {
     "enable.auto.offset.store": False,
     # Where to go when an offset is gone is decided here, visibly, not by the client library.
     "auto.offset.reset": "error",
-    "enable.partition.eof": False,
     "isolation.level": "read_committed",
     "partition.assignment.strategy": "cooperative-sticky",
 }
@@ -51,7 +50,7 @@ OWN_PLACE = {
     "auto.offset.reset": "set `[stream] start`",
     "enable.auto.commit": "offsets are committed after what they stand for, never by a clock",
     "enable.auto.offset.store": "offsets are committed after what they stand for, never by a clock",
-    "enable.partition.eof": "it is not used",
+    "enable.partition.eof": "it follows from what a consumer is for",
     "enable.idempotence": "records must be neither lost nor doubled on the way",
     "acks": "records must be neither lost nor doubled on the way",
     "request.required.acks": "records must be neither lost nor doubled on the way",
@@ -85,6 +84,8 @@ def consumer(bootstrap: str, table: Mapping[str, Any], group: str | None) -> dic
     """Settings of a consumer; librdkafka demands a group even where none is joined."""
     settings = {**COMMON, **CONSUMER, **table, "bootstrap.servers": bootstrap}
     settings["group.id"] = group if group is not None else "tocsin-without-group"
+    # Who reads up to an end must hear of it: what stands there may be no record but the mark of a transaction.
+    settings["enable.partition.eof"] = group is None
     if settings.get("group.protocol") == "consumer":
         for name in CLASSIC_ONLY:
             settings.pop(name, None)

@@ -59,6 +59,7 @@ class KafkaConsumer:
         self._gone: set[Part] = set()  # taken away since it was last cleared
         self._subscribed = False
         self._topics: set[str] = set()
+        self._ended: dict[Part, int] = {}  # where the end was when it was last met
         self._astray: dict[Part, int] = {}  # stand still: the offset that was to be read next is gone
         self._losses: list[DataLoss] = []
         self._evictions = 0
@@ -130,6 +131,7 @@ class KafkaConsumer:
         self._client.incremental_assign(parts)
         self._assigned = {(part.topic, part.partition) for part in parts}
         self._astray.clear()
+        self._ended.clear()
 
     def seek(self, offsets: Mapping[Part, int]) -> None:
         """Go on at other offsets; see `base.Consumer.seek`."""
@@ -138,6 +140,7 @@ class KafkaConsumer:
             raise BrokerError(f"Seeking: {foreign} is not assigned to this consumer of {self._bootstrap}.")
         for part in offsets:
             self._astray.pop(part, None)
+            self._ended.pop(part, None)
         # Not librdkafka's seek: it refuses a partition that stands still because its offset was gone.
         self._client.incremental_unassign([TopicPartition(*part) for part in offsets])
         self._client.incremental_assign([TopicPartition(*part, at) for part, at in offsets.items()])
@@ -197,7 +200,7 @@ class KafkaConsumer:
         )
 
     def _fetch(self, max_records: int, timeout_s: float) -> list[Message]:
-        first = self._client.poll(timeout_s)
+        first = self._first(timeout_s)
         if first is None or max_records <= 1:
             return [] if first is None else [first]
         self._gone.clear()
@@ -208,12 +211,23 @@ class KafkaConsumer:
         rest = [one for one in rest if (one.topic(), one.partition()) in self._assigned]
         return rest if (first.topic(), first.partition()) in self._gone else [first, *rest]
 
+    def _first(self, timeout_s: float) -> Message | None:
+        """Wait for something other than the end of a partition."""
+        give_up = time.monotonic() + timeout_s
+        while True:
+            first = self._client.poll(max(0.0, give_up - time.monotonic()))
+            error = None if first is None else first.error()
+            if first is None or error is None or error.code() != END_OF_PARTITION:
+                return first
+            self._met(first)
+
     def _met(self, message: Message) -> None:
         """Deal with an error that came in place of a record; most pass by themselves and are only counted."""
         error, topic = message.error(), message.topic()
         assert error is not None
         code = error.code()
         if code == END_OF_PARTITION:
+            self._ended[str(topic), int(message.partition() or 0)] = int(message.offset() or 0)
             return
         if code in OFFSET_GONE:
             part, wanted = (str(topic), int(message.partition() or 0)), int(message.offset() or 0)
@@ -296,9 +310,11 @@ class KafkaConsumer:
         return {part: at if at >= 0 else None for part, at in self._told(answer, what).items()}
 
     def position(self) -> dict[Part, int]:
-        """The next offsets of the partitions that something was consumed from."""
+        """The next offsets of the partitions that something was consumed from, or whose end was met."""
         answer = self._client.position([TopicPartition(*part) for part in sorted(self._assigned)])
-        return {(one.topic, one.partition): one.offset for one in answer if one.offset >= 0}
+        at = {(one.topic, one.partition): one.offset for one in answer if one.offset >= 0}
+        # Behind the last record there may be marks of transactions, which nobody is shown.
+        return {**at, **{part: max(end, at.get(part, end)) for part, end in self._ended.items()}}
 
     def begin_offsets(self, parts: Iterable[Part]) -> dict[Part, int]:
         """The oldest offsets that are held."""
