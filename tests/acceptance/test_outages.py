@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ConfigResource,
     ResourceType,
 )
-from rigs.daemon import Home, assert_same, replayed, scored, until
+from rigs.daemon import WAIT_S, Home, assert_same, replayed, scored, until
 from rigs.kafka import Rig
 from telemetry import keys, messages
 from tocsin.detector.changelog import Restorer
@@ -51,11 +51,13 @@ def test_nothing_is_committed_before_its_alerts_are_acknowledged(
     home.write()
     home.make_topics()
     alter(home, "alerts", "max.message.bytes", "64")
-    daemon = home.start()
-    values, names = messages(trained.live), keys(trained.live)
-    home.send(values[:6000], names[:6000])
-    assert daemon.end() == 1
-    assert f"most of them for topic '{home.topic('alerts')}'" in daemon.tail()
+    home.send(messages(trained.live)[:6000], keys(trained.live)[:6000])
+    # Once where offsets alone would be written, once where state would be too.
+    for snapshot_every in ("1h", "1s"):
+        home.write(state={"snapshot_every": snapshot_every})
+        daemon = home.start(live=False)
+        assert daemon.end(WAIT_S) == 1
+        assert f"most of them for topic '{home.topic('alerts')}'" in daemon.tail()
     assert home.read("alerts") == []
     incidents = replayed(home)[1]
     first: dict[int, int] = {}
