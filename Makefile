@@ -11,7 +11,7 @@ SYSTEM_PACKAGES := prometheus kcat openjdk-17-jre-headless maven
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test lint format bench bench-fast breaks docs constraints clean
+.PHONY: help install system kafka demo test test-demo lint format bench bench-fast breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -48,7 +48,10 @@ PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproje
 
 test: install kafka ## all tests
 	$(PYTEST) --cov-report= -n 2 --dist loadfile $(REAL:%=--ignore=%) tests
-	$(PYTEST) --cov-append --cov-report=term:skip-covered $(REAL)
+	$(PYTEST) --cov-append --cov-report=term:skip-covered -m "not demo" $(REAL)
+
+test-demo: install ## the demo, with its fault and without, end to end (10 minutes; wants an idle machine)
+	$(BIN)/python -m pytest -c tests/pytest.ini -m demo tests/acceptance
 
 $(TYPED): Makefile
 	rm -rf $(TYPED) && mkdir -p $(TYPED)

@@ -21,7 +21,7 @@ import pytest
 TOCSIN = [sys.executable, "-m", "tocsin.detector.cli", "demo", "--json"]
 CAUSES = ("cpu_", "memory_")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.demo, pytest.mark.timeout(300)]
 
 
 class Story(NamedTuple):
