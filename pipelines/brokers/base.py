@@ -57,6 +57,8 @@ class Capabilities(NamedTuple):
     """Records survive a restart of the broker."""
     security: bool
     """TLS, SASL and access rights."""
+    steady_groups: bool
+    """A group settles in one round; without it a busy machine makes members time out and join again."""
 
 
 class Batch(NamedTuple):

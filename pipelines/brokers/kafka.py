@@ -17,10 +17,22 @@ from .producer import KafkaProducer
 Client = TypeVar("Client", KafkaConsumer, KafkaProducer, KafkaAdmin)
 
 ALL = Capabilities(
-    admin=True, search_by_time=True, compaction=True, transactions=True, durable=True, security=True
+    admin=True,
+    search_by_time=True,
+    compaction=True,
+    transactions=True,
+    durable=True,
+    security=True,
+    steady_groups=True,
 )
 NONE = Capabilities(
-    admin=False, search_by_time=False, compaction=False, transactions=False, durable=False, security=False
+    admin=False,
+    search_by_time=False,
+    compaction=False,
+    transactions=False,
+    durable=False,
+    security=False,
+    steady_groups=False,
 )
 # How librdkafka begins the id of every mock cluster; a real cluster's id is 22 characters of base64.
 MOCK_CLUSTER = "mockCluster"
