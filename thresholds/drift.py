@@ -17,7 +17,7 @@ SIGNALS: Final = ("score", "level", "missing")
 HELD: Final = 256
 DELTA: Final = 0.01
 LEAST_BLOCK: Final = 256
-BLOCK_SHARE: Final = 64
+BLOCK_SHARE: Final = 16
 LEAST_SD: Final = (0.01, 0.01, 0.001)
 """A reference that hardly varied is taken to vary this much."""
 
@@ -59,7 +59,7 @@ def init(capacity: int) -> DriftState:
 
 
 def block_records(entities: int) -> int:
-    """Records of a drift block for a version trained on so many entities: some 64 of each, at least 256.
+    """Records of a drift block for a version trained on so many entities: some 16 of each, at least 256.
 
     Fewer would depend on one another within an entity, and a detector over hundreds of means is run at each end.
     """
