@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from rigs import kafka as rig
 from tocsin.pipelines.brokers import Broker
 from tocsin.pipelines.brokers.embedded import EmbeddedBroker
@@ -64,7 +65,23 @@ def topics_on(broker: Broker, test: str) -> TopicFactory:
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Rig]:
     """One node of real Kafka for the whole session, started when first asked for."""
     with rig.Rig(tmp_path_factory.mktemp("kafka") / "rig", users=USERS) as one:
+        _meet_groups(one.bootstrap)
         yield one
+
+
+def _meet_groups(bootstrap: str) -> None:
+    """Ask for a group until its coordinator answers: a new cluster makes the topic of groups at the first request."""
+    client = Consumer({"bootstrap.servers": bootstrap, "group.id": "rig", "log_level": 0})
+    try:
+        for left in range(5, -1, -1):
+            try:
+                client.committed([TopicPartition("rig", 0)], timeout=10)
+                return
+            except KafkaException:
+                if not left:
+                    raise
+    finally:
+        client.close()
 
 
 @pytest.fixture
@@ -84,7 +101,7 @@ def kafka_topic(kafka_broker: KafkaBroker, request: pytest.FixtureRequest) -> To
 @pytest.fixture
 def embedded() -> Iterator[EmbeddedBroker]:
     """An embedded broker of its own, with sessions so short that its rebalances are bearable."""
-    broker = EmbeddedBroker({"session.timeout.ms": 1500, "heartbeat.interval.ms": 200})
+    broker = EmbeddedBroker({"session.timeout.ms": 3000, "heartbeat.interval.ms": 300})
     yield broker
     broker.close()
 
