@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
@@ -73,13 +74,15 @@ def _meet_groups(bootstrap: str) -> None:
     """Ask for a group until its coordinator answers: a new cluster makes the topic of groups at the first request."""
     client = Consumer({"bootstrap.servers": bootstrap, "group.id": "rig", "log_level": 0})
     try:
-        for left in range(5, -1, -1):
+        give_up = time.monotonic() + 60
+        while True:
             try:
                 client.committed([TopicPartition("rig", 0)], timeout=10)
                 return
-            except KafkaException:
-                if not left:
+            except KafkaException:  # at once where the coordinator is known but not ready
+                if time.monotonic() > give_up:
                     raise
+                time.sleep(0.1)
     finally:
         client.close()
 
