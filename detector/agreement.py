@@ -6,9 +6,9 @@ from ..errors import ArtefactError, SignatureError
 from ..pipelines.brokers.base import Broker
 from .changes import Versioned, fold
 from .control import artefacts_of, read_all
+from .intended import differences
 from .registry import open_registry, trusted_keys
 from .settings import Settings, Stream
-from .startup import differences
 from .topics import Finding
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from .clocks import Clocks
 from .control import artefacts_of, publish
 from .control_feed import ControlFeed
 from .http import Heartbeat, Server, Sources
+from .intended import differences, first_changes, reloaded
 from .ledger import Ledger
 from .metrics import Metrics
 from .owned import Owned
@@ -33,7 +35,7 @@ from .reading import Reader
 from .registry import open_registry
 from .rulings import Rulings
 from .settings import Settings, Stream, load, settings_hash
-from .startup import differences, first_changes, make_chain, model_loader, reloaded, schema_of, warm
+from .startup import make_chain, model_loader, schema_of, warm
 from .stream import Setup, StreamLoop
 from .topics import check
 from .view import ruling_summary
@@ -43,6 +45,9 @@ log = logging.getLogger(__name__)
 REPORT_S = 1.0
 STOP_S = 10.0
 ANSWER_S = 2.0
+SWITCH_S = 1e-4
+"""How long the consuming thread may keep the interpreter from the worker, which needs it for moments between kernels:
+with Python's own 5 ms the worker waited as long as it worked."""
 
 
 class StreamRunner:
@@ -369,6 +374,7 @@ class Daemon:
 
 def run(settings: Settings) -> None:
     """Run the daemon of a configuration until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    sys.setswitchinterval(SWITCH_S)
     broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
     try:
         daemon = Daemon(settings, broker)
