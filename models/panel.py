@@ -22,7 +22,7 @@ from .members import TABLE
 from .members.base import Part, Row
 from .whitening import Whitening
 
-SHARED_BLOCK_ROWS = 64
+SHARED_BLOCK_ROWS = 256
 OWN_BLOCK_ROWS = (
     16  # rows of one panel per block where each entity has its own: fewer are padded when batches are thin
 )
