@@ -7,7 +7,7 @@ strings, NaN tokens, wrong types) goes one by one through a tolerant second read
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -22,6 +22,9 @@ from .slots import SlotTable
 from .timestamps import Unit
 
 MAX_MESSAGE_BYTES = 1_000_000
+RUN = 256
+"""Messages read in one step: few enough that what they become is still in the processor's cache when it is put into
+columns, and that another thread soon gets the interpreter."""
 
 
 class WideDecoder:
@@ -68,13 +71,22 @@ class WideDecoder:
     def decode(self, messages: Messages, table: SlotTable) -> Decoded:
         """Read a batch; entities that are new get slots in `table`."""
         rejected: list[Rejection] = []
-        infinite, index, structs = self._read(messages.value, rejected)
-        nothing: list[Any] = [None] * len(structs)
-        values = self._columns(structs)
+        infinite = 0
+        index: list[int] = []
+        written: list[Any] = []
+        names: list[Any] = []
+        values = np.empty((len(messages.value), len(self.schema)), np.float64)
+        for first in range(0, len(messages.value), RUN):
+            here, structs, more = self._read(messages.value[first : first + RUN], first, rejected)
+            self._fill(values[len(index) : len(index) + len(here)], structs)
+            written.extend(map(self._get_time, structs) if self._get_time else repeat(None, len(structs)))
+            names.extend(map(self._get_entity, structs) if self._get_entity else repeat(None, len(structs)))
+            index.extend(here)
+            infinite += more
+        values = values[: len(index)]
         size = np.abs(values)
         infinite += int(np.count_nonzero(size > LARGEST))
         values[size > LARGEST] = np.nan
-        written = list(map(self._get_time, structs)) if self._get_time else nothing
         time_us, good = decoding.times(written, self._unit, messages, index, rejected)
         for row in np.flatnonzero(good & np.isnan(values).all(axis=1)).tolist():
             try:
@@ -82,7 +94,6 @@ class WideDecoder:
             except Refused as refused:
                 rejected.append(refused.of(index[row]))
                 good[row] = False
-        names = list(map(self._get_entity, structs)) if self._get_entity else nothing
         slots = decoding.entities(names, messages, index, good, table, rejected)
         rows = np.asarray(index, np.int64)
         if not good.all():
@@ -92,18 +103,20 @@ class WideDecoder:
         return Decoded(records, rows, rejected, Tally(infinite=infinite))
 
     def _read(
-        self, values: Sequence[bytes | None], rejected: list[Rejection]
-    ) -> tuple[int, list[int], list[Any]]:
+        self, values: Sequence[bytes | None], first: int, rejected: list[Rejection]
+    ) -> tuple[Sequence[int], list[Any], int]:
+        """A run of messages, of which `first` is the number of the first: which can be used, as structs, and how
+        many of their values were infinite."""
         decode, limit = self._decode, self._max_bytes
         if all(values) and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
             try:
-                return 0, list(range(len(values))), list(map(decode, values))  # type: ignore[arg-type]
+                return range(first, first + len(values)), list(map(decode, values)), 0  # type: ignore[arg-type]
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # one by one, then
         index: list[int] = []
         structs: list[Any] = []
         infinite = 0
-        for number, value in enumerate(values):
+        for number, value in enumerate(values, first):
             try:
                 if not value or len(value) > limit:
                     value = decoding.sized(value, limit)
@@ -117,12 +130,11 @@ class WideDecoder:
                 continue
             structs.append(struct)
             index.append(number)
-        return infinite, index, structs
+        return index, structs, infinite
 
-    def _columns(self, structs: list[Any]) -> NDArray[np.float64]:
-        features = len(self.schema)
+    def _fill(self, values: NDArray[np.float64], structs: list[Any]) -> None:
         flat = chain.from_iterable(self._rows(structs))
-        return np.fromiter(flat, np.float64, len(structs) * features).reshape(-1, features)
+        values[:] = np.fromiter(flat, np.float64, values.size).reshape(values.shape)
 
     def _tolerant(self, value: bytes) -> tuple[Any, int]:
         """The same struct from what the typed reading refused, and its infinite values. Raises Refused."""
