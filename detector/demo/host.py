@@ -6,8 +6,9 @@ rights differs in nulls and never in columns:
 * the host: processors, memory, disks and interfaces together, whatever their number;
 * the busiest processes: one entity per program name, the work of all its processes added up.
 
-Everything here is a share (of a core, of the memory, of the time) or a logarithm of a rate. A share is the
-same on a laptop and on a server, and one minute is enough to learn the size of a heavy-tailed rate once it is
+Everything here is a share (of a core, of the memory, of the time) or a logarithm of a rate, over the last second
+however often it is looked at: within a beat a core is busy or not, and every wink of it would be news. A share is
+the same on a laptop and on a server, and one minute is enough to learn the size of a heavy-tailed rate once it is
 counted in decades. There are no load averages: they say again, minutes late, what the other columns say now.
 """
 
@@ -15,8 +16,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import psutil
 
@@ -34,6 +36,9 @@ HOST_FEATURES = (
 )
 PROCESS_FEATURES = ("cpu", "cpu_system", "memory", "io_bytes_log10")
 
+# What rates are taken over; a beat may come a little early.
+OVER_S = 1.0
+_EARLY_S = 0.05
 # A process counts once it is this old: one that lives shorter tells when it was looked at, not how it is.
 GROWN_UP_S = 3.0
 ENTITIES = 6
@@ -74,7 +79,8 @@ class Own:
             if pid not in found and pid not in self._outsiders:
                 found.add(pid)
                 todo.extend(children.get(pid, ()))
-        self.pids = frozenset(found)
+        # One that was once found stays, as long as it is there: its parent may have gone before it.
+        self.pids = frozenset(found | (self.pids & set().union(*children.values())))
 
     def memory_bytes(self) -> int:
         """Memory that would be free without these processes: resident, not backed by a file."""
@@ -88,24 +94,42 @@ class Own:
         return total
 
 
+Held = TypeVar("Held")
+
+
+class Trail(Generic[Held]):
+    """What was counted over the last second: the newest look that is at least so old is what a rate starts from."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, Held]] = deque()
+
+    def step(self, at_s: float, counted: Held) -> tuple[float, Held] | None:
+        """Take in a look; returns the one to start from, None where there is none that old yet."""
+        while len(self._looks) > 1 and self._old(at_s, 1):
+            self._looks.popleft()
+        before = self._looks[0] if self._looks and self._old(at_s, 0) else None
+        self._looks.append((at_s, counted))
+        return before
+
+    def _old(self, at_s: float, place: int) -> bool:
+        return self._looks[place][0] <= at_s - OVER_S + _EARLY_S
+
+
 class HostSampler:
-    """One record of the whole machine per call; the first call has no rates yet and gives them as None."""
+    """One record of the whole machine per call; the first second has no rates yet and gives them as None."""
 
     def __init__(self, own: Own, *, count_nice: bool = False) -> None:
         self._own = own
         self._count_nice = count_nice
-        self._cores: list[Any] = []
-        self._counted: dict[str, float] = {}
-        self._at = math.nan
+        self._cores: Trail[list[Any]] = Trail()
+        self._counted: Trail[dict[str, float]] = Trail()
 
     def sample(self, at_s: float) -> dict[str, float | None]:
         """The features of `HOST_FEATURES` in that order, at `at_s` of any steadily running clock."""
-        elapsed = at_s - self._at
-        self._at = at_s
-        rates = self._rates(elapsed)
+        rates = self._rates(at_s)
         busy_ms = [rate for name, rate in rates.items() if name.startswith("busy_ms/")]
         features: dict[str, float | None] = {
-            **self._processors(),
+            **self._processors(at_s),
             **self._memory(),
             "disk_busy": min(max(busy_ms) / 1000.0, 1.0) if busy_ms else None,  # of the busiest disk
             "disk_bytes_log10": _decades(rates.get("disk_bytes")),
@@ -113,12 +137,14 @@ class HostSampler:
         }
         return {name: features[name] for name in HOST_FEATURES}
 
-    def _processors(self) -> dict[str, float | None]:
+    def _processors(self, at_s: float) -> dict[str, float | None]:
         now = psutil.cpu_times(percpu=True)
-        before, self._cores = self._cores, now
+        before = self._cores.step(at_s, now)
         shares: list[tuple[float, float, float]] = []
-        if len(before) == len(now):  # otherwise a core was plugged in or out: no rates this time
-            found = (self._shares(*pair) for pair in zip(before, now, strict=True))
+        if before is not None and len(before[1]) == len(
+            now
+        ):  # else a core was plugged in or out: no rates now
+            found = (self._shares(*pair) for pair in zip(before[1], now, strict=True))
             shares = [one for one in found if one is not None]
         if not shares:
             return {name: None for name in HOST_FEATURES if name.startswith("cpu_")}
@@ -156,15 +182,16 @@ class HostSampler:
         # Memory is read to a tenth of a percent; finer digits are the kernel's bookkeeping.
         return {"memory_used": round(max(used, 0.0), 3), "swap_used": swap}
 
-    def _rates(self, elapsed: float) -> dict[str, float]:
-        """Per second, what has been counted since the last sample; a counter that fell was reset: no rate."""
-        before, self._counted = self._counted, _disks() | _interfaces()
-        if not elapsed > 0.0:
+    def _rates(self, at_s: float) -> dict[str, float]:
+        """Per second, what has been counted; a counter that fell was reset: no rate."""
+        now = _disks() | _interfaces()
+        before = self._counted.step(at_s, now)
+        if before is None:
             return {}
         return {
-            name: (value - before[name]) / elapsed
-            for name, value in self._counted.items()
-            if name in before and value >= before[name]
+            name: (value - before[1][name]) / (at_s - before[0])
+            for name, value in now.items()
+            if name in before[1] and value >= before[1][name]
         }
 
 
@@ -183,8 +210,7 @@ class ProcessSampler:
         self._newcomers = newcomers
         self._memory = psutil.virtual_memory().total
         self._pids: dict[int, tuple[str, psutil.Process]] = {}
-        self._seen: dict[int, _Seen] = {}
-        self._at = math.nan
+        self._seen: Trail[dict[int, _Seen]] = Trail()
         self._looked_at = -math.inf
         self._looked: dict[str, float] = {}
         self.names: tuple[str, ...] = ()
@@ -193,20 +219,21 @@ class ProcessSampler:
         """Features per program by name; `at_s` of a steady clock, `now_s` in seconds since the epoch."""
         if at_s - self._looked_at >= LOOK_AROUND_S:
             self._look_around(at_s, now_s)
-        elapsed = at_s - self._at
-        self._at = at_s
-        seen: dict[int, _Seen] = {}
-        sums: dict[str, dict[str, float | None]] = {}
+        seen: dict[int, tuple[int, _Seen]] = {}
         for pid, (name, process) in self._pids.items():
-            if name not in self.names:
-                continue
-            try:
-                memory, now = _read(process)
-            except _GONE:
-                continue
-            seen[pid] = now
-            before = self._seen.get(pid)
-            if before is None or not elapsed > 0.0:
+            if name in self.names:
+                try:
+                    seen[pid] = _read(process)
+                except _GONE:
+                    continue
+        earlier = self._seen.step(at_s, {pid: counted for pid, (_, counted) in seen.items()})
+        began_s, counted = earlier or (at_s, {})
+        elapsed = at_s - began_s
+        sums: dict[str, dict[str, float | None]] = {}
+        for pid, (memory, now) in seen.items():
+            name = self._pids[pid][0]
+            before = counted.get(pid)
+            if before is None:
                 continue
             features = sums.setdefault(name, dict.fromkeys(PROCESS_FEATURES))
             _add(features, "cpu", (now.cpu_s - before.cpu_s) / elapsed)
@@ -215,7 +242,6 @@ class ProcessSampler:
             features["memory"] = max(features["memory"] or 0.0, memory / self._memory)
             if now.io_bytes is not None and before.io_bytes is not None:
                 _add(features, "io_bytes_log10", (now.io_bytes - before.io_bytes) / elapsed)
-        self._seen = seen
         for features in sums.values():
             features["io_bytes_log10"] = _decades(features["io_bytes_log10"])
             features["memory"] = round(features["memory"] or 0.0, 5)
@@ -223,6 +249,7 @@ class ProcessSampler:
 
     def _look_around(self, at_s: float, now_s: float) -> None:
         """List the processes again, and take in the programs that are among the busiest."""
+        self._own.look()
         first = not self._looked
         spent: dict[str, float] = {}
         pids: dict[int, tuple[str, psutil.Process]] = {}

@@ -28,6 +28,8 @@ from .stage import AlertReader, host_name, incident, set_up
 from .telemetry import RATE_HZ, STREAMS, Telemetry
 from .view import Event, Picture, Point, StreamState, View, open_view, responsible
 
+# What started the demo (a shell, make, an installation) comes to rest before the machine is learnt.
+SETTLE_S = 3.0
 ANSWER_S = 60.0
 LIVE_S = 240.0
 # Of records scored before the fault, those included that came while the daemon was training.
@@ -81,6 +83,7 @@ def run(out: TextIO, *, with_fault: bool = True, as_json: bool = False, keep: bo
         cleanup.callback(daemon.stop)
         story = Story(view, daemon, telemetry, AlertReader(broker, settings))
         story.say("configuration", f"{config}\n{config.read_text()}", path=str(config))
+        time.sleep(SETTLE_S)
         telemetry.start()
         story.learn()
         story.watch()

@@ -4,7 +4,8 @@
     ONLY=refresh-by-batch,clock-in-chain python tests/breaks/run.py
 
 `breaks.toml` names for each patch the test that must go red and the promise it stands for. The tree itself is
-never touched. A test that is skipped, or cannot even be collected, does not count as red.
+never touched. A test that is skipped, or cannot even be collected, does not count as red. Quick tests run two at a
+time; those that start brokers and daemons one by one, as in `make test`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +28,8 @@ ROOT = HERE.parents[1]
 KAFKA_LIB = Path("tests/kafka/lib")
 COMPILED = (".nbi", ".nbc")
 """Machine code that numba keeps beside the sources; it is renewed where a patch changes one of them."""
+REAL = ("tests/contract", "tests/acceptance")
+"""Where tests start brokers and daemons, which would disturb each other."""
 RESULT = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b", re.MULTILINE)
 
 
@@ -99,31 +104,44 @@ def pytest(tree: Path, tests: list[str]) -> Run:
     return Run(result, time.monotonic() - began, done.stdout + done.stderr)
 
 
-def shown(tree: Path, pristine: Path, one: Break) -> Run:
-    """The named test on a fresh copy of the tree with the break in it."""
-    shutil.rmtree(tree, ignore_errors=True)
+def shown(scratch: Path, pristine: Path, one: Break) -> Run:
+    """The named test on a copy of the tree with the break in it."""
+    tree = scratch / one.name / "tocsin"
     shutil.copytree(pristine, tree, symlinks=True)
     patch = ["git", "apply", "--unsafe-paths", f"--directory={tree}", str(HERE / f"{one.name}.patch")]
     applied = subprocess.run(patch, cwd="/", capture_output=True, text=True, check=False)
     if applied.returncode:
         return Run("does not apply", 0.0, applied.stderr)
-    return pytest(tree, [one.test])
+    run = pytest(tree, [one.test])
+    shutil.rmtree(tree.parent)
+    return run
+
+
+def told(chosen: Iterable[Break], runs: Iterable[Run], width: int) -> int:
+    """Say of each break, as soon as it is known, whether its test went red; returns how many did not."""
+    wrong = 0
+    for one, run in zip(chosen, runs, strict=True):
+        wrong += run.result != "red"
+        print(f"{one.name:<{width}}  {run.result:<7}  {run.seconds:5.0f} s  {one.promise}", flush=True)
+        if run.result != "red":
+            print(f"    {one.test}\n{run.output[-3000:]}")
+    return wrong
 
 
 def main() -> int:
     chosen = breaks(os.environ.get("ONLY"))
-    wrong = 0
-    with tempfile.TemporaryDirectory(prefix="breaks-") as scratch:
-        pristine, tree = Path(scratch, "pristine", "tocsin"), Path(scratch, "broken", "tocsin")
+    real = [one for one in chosen if one.test.startswith(REAL)]
+    quick = [one for one in chosen if one not in real]
+    with tempfile.TemporaryDirectory(prefix="breaks-") as scratch, ThreadPoolExecutor(2) as two:
+        pristine = Path(scratch, "pristine", "tocsin")
         pristine.mkdir(parents=True)
         export(pristine)
         width = max(len(one.name) for one in chosen)
-        for one in chosen:
-            run = shown(tree, pristine, one)
-            wrong += run.result != "red"
-            print(f"{one.name:<{width}}  {run.result:<7}  {run.seconds:5.0f} s  {one.promise}", flush=True)
-            if run.result != "red":
-                print(f"    {one.test}\n{run.output[-3000:]}")
+
+        def show(one: Break) -> Run:
+            return shown(Path(scratch), pristine, one)
+
+        wrong = told(quick, two.map(show, quick), width) + told(real, map(show, real), width)
         tests = sorted({one.test for one in chosen})
         unbroken = pytest(pristine, tests)
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -28,7 +29,7 @@ def test_a_host_record_has_every_column_and_only_sane_numbers() -> None:
     assert tuple(first) == HOST_FEATURES
     assert all(first[name] is None for name in HOST_FEATURES if name.startswith(("cpu", "disk", "network")))
     for _ in range(3):
-        time.sleep(0.1)
+        time.sleep(host.OVER_S / 2)
         features = sampler.sample(time.monotonic())
         assert tuple(features) == HOST_FEATURES
         for name, value in features.items():
@@ -60,6 +61,20 @@ def test_a_core_that_appears_gives_no_rates_rather_than_wrong_ones(monkeypatch: 
     sampler = HostSampler(Own(os.getpid()))
     sampler.sample(0.0)
     assert sampler.sample(1.0)["cpu_user"] is None
+
+
+def test_rates_are_over_the_last_second_however_often_it_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A burst of a fifth of a second is a fifth of a core for a second, not a core for a fifth."""
+    busy = iter([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2])
+    beats = itertools.count()
+    monkeypatch.setattr(
+        psutil, "cpu_times", lambda percpu: [core(user=(b := next(busy)), idle=next(beats) / 5 - b)]
+    )
+    sampler = HostSampler(Own(os.getpid()))
+    seen = [sampler.sample(beat / 5)["cpu_user"] for beat in range(13)]
+    assert seen == [None] * 5 + [pytest.approx(share) for share in (0, 0.2, 0.2, 0.2, 0.2, 0.2, 0, 0)]
 
 
 def test_what_a_container_hides_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,11 +128,16 @@ def test_own_processes_are_the_tree_without_the_outsiders() -> None:
         own = Own(os.getpid())
         own.look()
         assert {os.getpid(), child.pid, grandchildren[0].pid} <= own.pids
-        own = Own(os.getpid(), outsiders=[child.pid])
+        outside = Own(os.getpid(), outsiders=[child.pid])
+        outside.look()
+        assert not {child.pid, grandchildren[0].pid} & outside.pids
+        child.kill()
+        child.wait()
         own.look()
-        assert not {child.pid, grandchildren[0].pid} & own.pids
+        assert grandchildren[0].pid in own.pids  # an orphan is still the demo's
+        assert child.pid not in own.pids
     finally:
-        child.communicate(b"\n")
+        child.communicate()
 
 
 def test_processes_are_a_bounded_set_of_programs_with_every_column() -> None:
@@ -145,6 +165,9 @@ def test_a_program_that_becomes_busy_is_taken_in_and_the_idle_are_not(
 
         def create_time(self) -> float:
             return 0.0
+
+        def ppid(self) -> int:
+            return 0
 
         def memory_info(self) -> SimpleNamespace:
             return SimpleNamespace(rss=1 << 20, vms=1 << 30)
