@@ -119,6 +119,10 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     first_offset: Annotated[int, Meta(description="Offset of the record that left the normal state.")]
     last_offset: Annotated[int, Meta(description="Offset of the record behind this message.")]
+    escalation: Annotated[
+        Severity | None,
+        Meta(description="What the incident has become beyond its severity, which is fixed at opening."),
+    ]
     held: Annotated[int, Meta(ge=0, description="Incidents that a digest holds; 0 for others.")]
     held_onsets: Annotated[
         list[Time], Meta(description="When the one that this message adds to a digest began.")
@@ -173,6 +177,8 @@ class Happening(NamedTuple):
     conservative: str | None = None
     held: int = 0
     held_onsets_us: Sequence[int] = ()
+    escalated: bool = False
+    """It opened as a warning and has been critical since."""
 
 
 _DECODER = msgspec.json.Decoder(Alert)
@@ -220,6 +226,7 @@ def alert_of(
         partition=context.partition,
         first_offset=happening.first_offset,
         last_offset=happening.offset,
+        escalation=Severity.CRITICAL if happening.escalated else None,
         held=happening.held,
         held_onsets=[rfc3339(onset) for onset in happening.held_onsets_us],
         late=late,

@@ -55,6 +55,7 @@ def happening_of(
         conservative=conservative,
         held=int(event["held"]) if digest else 0,
         held_onsets_us=(int(event["onset"]),) if digest and firing else (),
+        escalated=bool(event["strong"]) and not digest and int(event["severity"]) == Grade.WARNING,
     )
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ..errors import BrokerUnavailable, ModelNotFound, UnknownTopic
-from ..models.packing import unpack
 from ..models.registry import Champion, Registry
-from ..models.signing import TrustedKey
 from ..pipelines.brokers import Broker
 from .changes import START, Promotion, Rollback, Versioned, apply
 from .control import Artefacts, Unloadable, publish, read_all
@@ -50,7 +48,7 @@ def before(names: Sequence[str]) -> str:
 
 def move(
     registry: Registry,
-    trusted: Sequence[TrustedKey],
+    check: Callable[[str], None],
     broker: Broker,
     control: str,
     artefacts: Artefacts,
@@ -60,8 +58,9 @@ def move(
 ) -> Moved:
     """Publish that a version serves, and let the registry's pointer follow.
 
-    The version is loaded and checked whole before anything is said. `name` None is the version before the
-    present one. `signed` holds id, author, reason and created_at.
+    `check` loads a version whole and raises ArtefactError where it cannot be trusted or does not fit the stream; it is
+    asked before anything is said. `name` None is the version before the present one. `signed` holds id, author, reason
+    and created_at.
 
     Raises:
         ArtefactError: the version is missing, or cannot be trusted or used.
@@ -70,7 +69,7 @@ def move(
     try:
         names = served(read_all(broker, control, artefacts))
         chosen = name or before(names)
-        unpack(registry.load(chosen, trusted))
+        check(chosen)
         content = (
             Promotion(model=chosen, **signed) if kind == "promotion" else Rollback(model=chosen, **signed)
         )
@@ -85,14 +84,14 @@ def move(
 
 
 def move_local(
-    registry: Registry, trusted: Sequence[TrustedKey], name: str | None, signed: Mapping[str, str]
+    registry: Registry, check: Callable[[str], None], name: str | None, signed: Mapping[str, str]
 ) -> Moved:
     """Move only the registry's pointer. Raises ArtefactError as `move` does."""
     pointer = registry.champion()
     present = pointer.version if pointer else None
     if name is None:
         name = before([text for text in ((pointer.previous if pointer else ""), present) if text])
-    unpack(registry.load(name, trusted))
+    check(name)
     point(registry, name, signed)
     return Moved(name, present, None)
 

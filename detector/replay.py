@@ -66,13 +66,17 @@ class Tape(NamedTuple):
 
     part: Part
     begin: int
+    end: int | None
+    """The offset behind the last record; None: wherever the batches end."""
     batches: Iterator[Cut]
 
 
 class Replay:
     """Runs tapes through a chain. Alerts are as the daemon published them, less the remark that data was late."""
 
-    def __init__(self, chain: Chain, rulings: Rulings, stream: str, written: Iterable[Written]) -> None:
+    def __init__(
+        self, chain: Chain, rulings: Rulings, stream: str, written: Iterable[Written], runbook: str = ""
+    ) -> None:
         self._chain = chain
         self._rulings = rulings
         self._stream = stream
@@ -80,7 +84,7 @@ class Replay:
         for one in sorted(written, key=lambda w: (w.first_offset, w.version)):
             self._written.setdefault(one.part, []).append(one)
         state = chain.state
-        self.names = Names(stream, state.schema.names, state.table.name, state.parts)
+        self.names = Names(stream, state.schema.names, state.table.name, state.parts, runbook)
 
     def run(self, tape: Tape, default: int | None = None) -> Iterator[Step]:
         """Outcomes of a partition, in order. It begins under the last change written up to its first offset, or
@@ -104,6 +108,11 @@ class Replay:
                     yield Step(None, closed)
             if first < len(records.offset):
                 yield self._step(take_rows(records, slice(first, None)), admitted)
+        for (
+            one
+        ) in due:  # what was written behind the last record has acted too, and may have closed incidents
+            if (tape.end is None or one.first_offset <= tape.end) and (closed := self._act(index, one)):
+                yield Step(None, closed)
 
     def _step(self, records: Records | Points, admitted: NDArray[np.int32]) -> Step:
         outcome = self._chain.process(records, admitted)
@@ -128,7 +137,7 @@ def file_tape(files: DataFiles, chain: Chain, topic: str, rows: int = 4096) -> T
         for batch in files.batches(table, rows):
             yield Cut(batch.records, table.take_new())
 
-    return Tape((topic, 0), 0, batches())
+    return Tape((topic, 0), 0, None, batches())
 
 
 def kafka_tape(
@@ -145,7 +154,7 @@ def kafka_tape(
         finally:
             consumer.close()
 
-    return Tape(part, begin, batches())
+    return Tape(part, begin, end, batches())
 
 
 def of_changelog(part: Part, applied: Iterable[Applied]) -> list[Written]:

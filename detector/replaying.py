@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import SettingsError
+from ..errors import DataError, SettingsError
 from ..pipelines.brokers import Broker, open_broker
 from ..pipelines.brokers.base import Part
 from ..pipelines.files import DataFiles
@@ -52,7 +52,7 @@ def prepare(
     """Open what is needed, closing it at the end.
 
     Raises:
-        DataError: the files cannot be read.
+        DataError: the files cannot be read, or the changes name no model.
         ModelNotFound: there is no model.
         BrokerUnavailable: nobody answers.
     """
@@ -69,6 +69,10 @@ def prepare(
         if changes is not None:
             of_file, written = read_changes(changes)
             known += of_file
+            if _first_model(known) is None:
+                raise DataError(
+                    f"{changes} lets no model serve. Begin it with a promotion, as a control topic begins."
+                )
         else:
             known += [] if broker is None else _control(broker, settings, stream)
         known = [rulings.checked(one) for one in known]
@@ -93,7 +97,7 @@ def prepare(
                 kafka_tape(broker, reader, part, begin, end, lambda: None)
                 for part, (begin, end) in spans.items()
             ]
-        replay = Replay(chain, rulings, stream.name, written)
+        replay = Replay(chain, rulings, stream.name, written, stream.runbook)
 
         def steps() -> Iterator[Step]:
             for tape in tapes:

@@ -160,6 +160,7 @@ def settings_hash(settings: Settings, stream: Stream) -> str:
         "group_id",
         "start",
         "late_after",
+        "runbook",
     )
     content = {
         "stream": {key: value for key, value in plain(stream).items() if key not in ignored},

@@ -176,6 +176,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         Duration,
         span("An alert for data older than this when it is published says `late: true`.", "1s"),
     ] = Duration.parse("15m")
+    runbook: Annotated[
+        str, Meta(description="A link that every alert carries: where people find what to do.")
+    ] = ""
 
     def __post_init__(self) -> None:
         """Give every topic that was left empty its name."""

@@ -73,6 +73,16 @@ def model_loader(
     return load
 
 
+def check_fits(name: str, registry: Registry, settings: Settings, stream: Stream) -> None:
+    """Raises ArtefactError where a version cannot be trusted, or could not score the stream as it stands."""
+    try:
+        schema = schema_of(stream, registry, settings)
+    except ArtefactError:  # of the version that serves now: it must be possible to leave it behind
+        unpack(registry.load(name, trusted_keys(settings)))
+        return
+    model_loader(registry, settings, stream, schema)(name)
+
+
 def make_chain(stream: Stream, schema: FeatureSchema, model: Model) -> Chain:
     """An empty chain for models of that shape."""
     alignment = alignment_of(stream)

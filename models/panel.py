@@ -177,9 +177,7 @@ class _Program:
         one: PanelParams = jax.tree.map(lambda a: a[0] if plan.shared else a[panel], params)
         columns = np.asarray(plan.columns, np.int32)
         if plan.columns != tuple(range(plan.features)):
-            window, jump = window[..., columns], jump[..., columns]
-        if location.shape[-1] != len(columns):
-            location = location[..., columns]
+            window, jump, location = window[..., columns], jump[..., columns], location[..., columns]
         scored = jax.vmap(score_row, in_axes=(None, 0, 0, 0))(one, window, jump, location)
         if plan.columns == tuple(range(plan.features)):
             return scored

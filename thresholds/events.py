@@ -45,7 +45,7 @@ def write(
     digest = kind in (DIGEST_OPENED, DIGEST_UPDATED, DIGEST_RESOLVED)
     # severity is a label: a digest's is the same however strong what it holds
     event.severity = WARNING if digest else core.severity
-    event.pad = 0
+    event.strong = core.strong
     event.held = core.held_count
     event.epoch = core.epoch
     event.alert = core.digest_onset if digest else core.onset

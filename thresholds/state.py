@@ -176,7 +176,7 @@ EVENT = np.dtype(
         ("kind", np.uint8),
         ("reason", np.uint8),
         ("severity", np.uint8),
-        ("pad", np.uint8),
+        ("strong", np.uint8),  # the incident has been beyond level + fast_margin
         ("held", np.int32),  # incidents in the digest
         ("epoch", np.int32),
         (

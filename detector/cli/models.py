@@ -165,9 +165,9 @@ def promote(
     json: JsonOption = False,
 ) -> None:
     """Let a version score from now on: running daemons swap to it without a pause."""
-    registry, trusted = _open(config, stream)
+    registry, _ = _open(config, stream)
     said = (reason, author, local, json)
-    _serve(registry, trusted, registry.resolve(version), "promotion", said, config, stream)
+    _serve(registry, registry.resolve(version), "promotion", said, config, stream)
 
 
 @app.command()
@@ -183,9 +183,9 @@ def rollback(
     json: JsonOption = False,
 ) -> None:
     """Go back to an earlier version."""
-    registry, trusted = _open(config, stream)
+    registry, _ = _open(config, stream)
     name = registry.resolve(version) if version else None
-    _serve(registry, trusted, name, "rollback", (reason, author, local, json), config, stream)
+    _serve(registry, name, "rollback", (reason, author, local, json), config, stream)
 
 
 def _open(config: Path | None, stream: str | None) -> tuple[Registry, tuple[TrustedKey, ...]]:
@@ -197,7 +197,6 @@ def _open(config: Path | None, stream: str | None) -> tuple[Registry, tuple[Trus
 
 def _serve(
     registry: Registry,
-    trusted: tuple[TrustedKey, ...],
     name: str | None,
     kind: Kind,
     said: tuple[str, str | None, bool, bool],
@@ -208,18 +207,23 @@ def _serve(
     from ..control import artefacts_of
     from ..promotion import move, move_local
     from ..signed import signed_by
+    from ..startup import check_fits
 
     reason, author, local, json = said
     signed: dict[str, str] = {**signed_by(author, reason or kind)}  # type: ignore[dict-item]
+    settings = load_settings(config)
+    chosen = settings.stream(stream)
+
+    def check(version: str) -> None:
+        check_fits(version, registry, settings, chosen)
+
     if local:
-        moved = move_local(registry, trusted, name, signed)
+        moved = move_local(registry, check, name, signed)
     else:
-        settings = load_settings(config)
-        chosen = settings.stream(stream)
         broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
         try:
             artefacts = artefacts_of(settings, chosen)
-            moved = move(registry, trusted, broker, chosen.control, artefacts, name, kind, signed)
+            moved = move(registry, check, broker, chosen.control, artefacts, name, kind, signed)
         finally:
             broker.close()
     if json:

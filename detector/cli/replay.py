@@ -54,6 +54,8 @@ def replay(
     paths = [*(data or []), *(more or [])]
     if bool(paths) == (since is not None):
         raise SettingsError("replay needs either --data PATH… or --since WHEN.")
+    if changes is not None and model is not None:
+        raise SettingsError("replay takes either --changes FILE, which names its models, or --model VERSION.")
     settings = load_settings(config)
     chosen = settings.stream(stream)
     tally = {"records": 0, "scored": 0, "anomalous": 0, "incidents": 0}

@@ -138,6 +138,7 @@ def test_the_whole_message() -> None:
             "partition": 3,
             "first_offset": 41,
             "last_offset": 44,
+            "escalation": None,
             "held": 0,
             "held_onsets": [],
             "late": False,
@@ -170,6 +171,7 @@ happenings = st.builds(
     conservative=st.none() | texts,
     held=st.integers(0, 10_000),
     held_onsets_us=st.lists(st.integers(0, 2**60), max_size=3),
+    escalated=st.booleans(),
 )
 shares = st.lists(st.tuples(texts, floats, floats, st.floats(0, 1)), max_size=8)
 VALIDATOR = jsonschema.Draft202012Validator(alert_schema())
@@ -267,14 +269,20 @@ def test_events_of_the_machine() -> None:
     opened = events.happening_of(event(), "e", Basis.PRIOR, "short_history")
     assert opened is not None
     assert opened[:8] == (Kind.ANOMALY, Status.FIRING, Severity.CRITICAL, "e", ONSET, ONSET + 9, 41, 44)
-    assert opened[8:] == (3.0, 0.01, 2.0, 3.0, None, Basis.PRIOR, "short_history", 0, ())
+    assert opened[8:] == (3.0, 0.01, 2.0, 3.0, None, Basis.PRIOR, "short_history", 0, (), False)
     resolved = events.happening_of(event(kind=Code.RESOLVED, reason=Reason.OPERATOR), "e")
     assert resolved is not None
     assert (resolved.status, resolved.reason) == (Status.RESOLVED, Resolution.OPERATOR)
-    digest = events.happening_of(event(kind=Code.DIGEST_UPDATED), "e")
+    stronger = event(kind=Code.RESOLVED, reason=Reason.RECOVERED, severity=Grade.WARNING, strong=True)
+    for happened, escalation in ((stronger, Severity.CRITICAL), (event(strong=True), None)):
+        found = events.happening_of(happened, "e")
+        assert found is not None
+        assert alert_of(found, CONTEXT).annotations.escalation is escalation
+    digest = events.happening_of(event(kind=Code.DIGEST_UPDATED, strong=True), "e")
     assert digest is not None
     assert (digest.kind, digest.held, digest.held_onsets_us) == (Kind.DIGEST, 2, (ONSET + 7,))
     assert digest.severity is Severity.WARNING
+    assert not digest.escalated
     assert digest.onset_us == ONSET
 
 

@@ -124,6 +124,15 @@ def test_rows_choose_their_panel(made_up_panel: MakePanel) -> None:
         np.testing.assert_allclose(out.members[mine], alone.members, rtol=1e-4)
 
 
+def test_the_same_columns_in_another_order_score_the_same(made_up_panel: MakePanel) -> None:
+    params = made_up_panel(1, 3, 2)
+    rows, order = batch(20, 3, 2), [2, 0, 1]
+    given = Batch(rows.panel, *(a[..., np.argsort(order)] for a in rows[1:]))
+    out, alone = Scorer(params, order, 3).score(*given), Scorer(params).score(*rows)
+    np.testing.assert_allclose(out.members, alone.members, rtol=1e-5)
+    np.testing.assert_allclose(out.expected[:, order], alone.expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_version_of_fewer_columns_scores_them_and_leaves_the_rest(made_up_panel: MakePanel) -> None:
     params = made_up_panel(1, 3, 2)
     columns = [4, 0, 2]

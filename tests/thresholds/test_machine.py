@@ -55,6 +55,13 @@ def test_beyond_the_fast_margin_it_opens_at_once_and_critical(one):
     assert one.events[0]["onset"] == MINUTE
 
 
+def test_a_warning_that_becomes_strong_keeps_its_severity_and_says_so_at_its_end(one):
+    assert run(one, [2, 2, 2, 3.5, 0, 0, 0])[-1] == [RESOLVED]
+    opened, resolved = one.events
+    assert opened["severity"] == resolved["severity"] == Severity.WARNING
+    assert (bool(opened["strong"]), bool(resolved["strong"])) == (False, True)
+
+
 def test_rows_name_the_incident_they_belong_to_from_opening_to_close(one):
     rows = [one.push(v, i * MINUTE) for i, v in enumerate([2, 2, 2, 0, 0, 0, 0])]
     assert [int(row["onset"]) for row in rows] == [NO_TIME, NO_TIME, 0, 0, 0, 0, NO_TIME]

@@ -186,6 +186,52 @@ def test_local_promotion_moves_the_pointer_alone(run: Run, broker: Broker, champ
     assert len(read_all(broker, "hosts.control", unused)) == before
 
 
+def test_a_version_of_features_that_the_stream_has_not_is_never_promoted(
+    run: Run, home: Path, champion, broker: Broker
+) -> None:
+    config = home / "tocsin.toml"
+    written = config.read_text()
+    config.write_text(written.replace("[registry]", 'features = ["f00", "f01", "other"]\n[registry]'))
+    before = len(read_all(broker, "hosts.control", Artefacts(Path("absent"), lambda *_: None)))
+    for where in ((), ("--local",)):
+        code, _, err = run("models", "promote", champion[1], *where)
+        assert code == 1
+        assert "'f02', which stream hosts does not have" in err
+    config.write_text(written)
+    assert [row["champion"] for row in listed(run)] == [True, False]
+    assert len(read_all(broker, "hosts.control", Artefacts(Path("absent"), lambda *_: None))) == before
+
+
+def change_line(first_offset: int, version: int, **change: str) -> str:
+    stamp = {"id": "1", "author": "ada", "reason": "test", "created_at": "2024-01-01T00:00:00Z"}
+    where = {"topic": "telemetry", "partition": 0, "first_offset": first_offset, "version": version}
+    return json.dumps({**where, "change": {**stamp, **change}})
+
+
+def test_replay_of_files_switches_where_a_file_of_changes_says(run: Run, home: Path, champion) -> None:
+    lines = [change_line(0, 0, kind="promotion", model=champion[0])]
+    lines.append(change_line(400, 1, kind="promotion", model=champion[1]))
+    (home / "changes.ndjson").write_text("\n".join(lines))
+    replay = ("replay", "--data", "all.parquet", "--changes", "changes.ndjson")
+    code, _, err = run(*replay, "--out", "scores.parquet")
+    assert code == 0, err
+    rows = pq.read_table(home / "scores.parquet").to_pylist()
+    models = {row["offset"]: row["calibration_version"] for row in rows if row["calibration_version"]}
+    assert {label.split(".")[0] for at, label in models.items() if at < 400} == {champion[0]}
+    assert {label.split(".")[0] for at, label in models.items() if at >= 400} == {champion[1]}
+    code, _, err = run(*replay, "--model", champion[0])
+    assert code == 2
+    assert "either --changes FILE" in err
+    (home / "changes.ndjson").write_text(change_line(0, 1, kind="budget", budget="9/day"))
+    code, _, err = run(*replay)
+    assert code == 1
+    assert "Begin it with a promotion" in err
+    (home / "changes.ndjson").write_text("not json")
+    code, _, err = run(*replay)
+    assert code == 1
+    assert "changes.ndjson:1 is no change" in err
+
+
 def test_corrupt_and_foreign_versions_are_shown_and_never_promoted(run: Run, home: Path, champion) -> None:
     second = champion[1]
     weights = home / "registry/hosts" / second / "weights.safetensors"
