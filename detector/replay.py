@@ -108,9 +108,8 @@ class Replay:
                     yield Step(None, closed)
             if first < len(records.offset):
                 yield self._step(take_rows(records, slice(first, None)), admitted)
-        for (
-            one
-        ) in due:  # what was written behind the last record has acted too, and may have closed incidents
+        # What was written behind the last record has acted too, and may have closed incidents.
+        for one in due:
             if (tape.end is None or one.first_offset <= tape.end) and (closed := self._act(index, one)):
                 yield Step(None, closed)
 
