@@ -244,7 +244,8 @@ class ProcessSampler:
                 _add(features, "io_bytes_log10", (now.io_bytes - before.io_bytes) / elapsed)
         for features in sums.values():
             features["io_bytes_log10"] = _decades(features["io_bytes_log10"])
-            features["memory"] = round(features["memory"] or 0.0, 5)
+            # As of the host: finer digits are a program that fills a buffer.
+            features["memory"] = round(features["memory"] or 0.0, 3)
         return sums
 
     def _look_around(self, at_s: float, now_s: float) -> None:
