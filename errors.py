@@ -3,6 +3,7 @@
 TocsinError                  anything foreseen; its text says what, where and what to do
 ├── SettingsError            a setting or a flag is wrong (exit code 2)
 ├── DataError                a data file or a topic holds what cannot be used
+│   └── TooFewRecords        not yet enough usable records to train on
 ├── BrokerError              the broker refuses or cannot be reached
 │   ├── BrokerUnavailable    nobody answers at the bootstrap address
 │   ├── UnknownTopic         the topic does not exist
@@ -29,6 +30,10 @@ class SettingsError(TocsinError):
 
 class DataError(TocsinError):
     """Data files or a topic do not hold what was asked for."""
+
+
+class TooFewRecords(DataError):
+    """No entity has as many usable records as a training needs; more of them would help."""
 
 
 class BrokerError(TocsinError):

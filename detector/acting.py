@@ -26,23 +26,14 @@ def act(
     """
     state = chain.state
     before, after = state.rulings[part], rulings.ruling(version)
-    slots = state.slots_of(part)
     if after.model.name != before.model.name:
         chain.promote(part, after)
-    elif _recalibration(after) != _recalibration(before):
+    else:
         chain.recalibrate(part, after)
-    elif after.share != before.share and len(slots):
-        state.decision.core["share"][slots] = after.share  # acts at each entity's next refresh
-    state.rulings[part] = after
     closing = rulings.resolve(version)
     if closing is None or (closing.topic, closing.partition) != state.parts[part]:
         return np.zeros(0, EVENT)
     return _close(chain, stream, part, closing, offset)
-
-
-def _recalibration(ruling: object) -> int:
-    over = getattr(ruling, "recalibrated", None)
-    return -1 if over is None else int(over.version)
 
 
 def _close(chain: Chain, stream: str, part: int, change: Resolve, offset: int) -> NDArray[np.void]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from .acting import act
 from .chain import Chain
@@ -16,7 +16,8 @@ from .publish import Names, closures
 from .rulings import Rulings
 
 
-class Changes(NamedTuple):
+@dataclass
+class Changes:
     """What changes are applied with. Belongs to the loop's thread; nothing may be under way in the chain."""
 
     chain: Chain
@@ -27,24 +28,31 @@ class Changes(NamedTuple):
     wall: Callable[[], float]
     late_after_us: int
     config_hash: str
+    waiting: list[tuple[Owned, int]] = field(default_factory=list)
+    """Versions that were written for a partition's next record and are not known to be acknowledged."""
 
     def behind(self, owned: Iterable[Owned]) -> list[Owned]:
         """The partitions that have not seen the newest change, and wait for no offset of an earlier one."""
         rulings = self.chain.state.rulings
         return [one for one in owned if not one.pending and rulings[one.index].change < self.rulings.newest]
 
-    def act(self, owned: Sequence[Owned]) -> None:
+    def act(self, owned: Sequence[Owned]) -> bool:
         """Let every new change act in these partitions from their next record on.
 
-        Where the broker does not acknowledge now that they will, nothing acts yet.
+        False where the broker does not acknowledge now that they will. What was written may be on the topic all the
+        same, and then a restart acts at that offset; so no record may enter the chain before the next call says True,
+        which waits for the same messages and writes none again.
         """
-        todo = [(one, version) for one in owned for version in self._new(one)]
-        for one, version in todo:
-            self.write(one, version)
+        if not self.waiting:
+            self.waiting = [(one, version) for one in owned for version in self._new(one)]
+            for one, version in self.waiting:
+                self.write(one, version)
         if not self.outbox.settle(SETTLE_S):
-            return
-        for one, version in todo:
+            return False
+        for one, version in self.waiting:
             self._act(one, version, one.next_offset)
+        self.waiting = []
+        return True
 
     def act_pending(self, owned: Owned, offset: int) -> None:
         """Let the changes act that an earlier owner wrote down for up to `offset`."""

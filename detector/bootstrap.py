@@ -1,4 +1,8 @@
-"""A stream without a model: count what the topic still holds, train in a niced child when it is enough, go live."""
+"""A stream without a model: count what the topic still holds, train in a niced child when it is enough, go live.
+
+Counting takes every record that can be read; the training counts only those that have a place in time, so it may
+find too few where the count was enough. Then the stream goes on collecting and tries again when more has come.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, TooFewRecords
 from ..pipelines import paths, timestamps
 from ..pipelines.brokers.base import BEGINNING, Batch, Broker, Part
 from ..pipelines.decoding import Refused, find, read_object
@@ -22,6 +26,10 @@ log = logging.getLogger(__name__)
 LEAST_RECORDS = 100
 BATCH = 4096
 POLL_S = 0.5
+TOO_FEW = 75
+"""How `train --first` exits where it found too few usable records: "try again later" (EX_TEMPFAIL)."""
+MORE = 10
+"""A tenth more records are worth another training."""
 
 
 class Seen(NamedTuple):
@@ -41,11 +49,30 @@ class Progress(NamedTuple):
     share: float
     caught_up: bool
     """Everything has been counted that the topics held when the collecting began."""
+    needed: int = 0
+    """Records before which no training is tried: more than the last one had, which found too few usable ones."""
+    too_few: str | None = None
+    """What that training said."""
 
     @property
     def ready(self) -> bool:
-        """All that was there has been seen, and at least half of the entities have enough."""
-        return self.caught_up and self.entities > 0 and 2 * self.enough >= self.entities
+        """All that was there has been seen, at least half of the entities have enough, and more than last time."""
+        enough = self.entities > 0 and 2 * self.enough >= self.entities
+        return self.caught_up and enough and self.records >= self.needed
+
+    @property
+    def said(self) -> str:
+        """How far it is, in words."""
+        counted = (
+            f"{self.enough} of {self.entities} entities have enough records ({self.share:.0%} of the median "
+            "entity's need)"
+        )
+        if self.too_few is None:
+            return counted
+        return (
+            f"{counted}; the last training found too few usable ones, the next begins at {self.needed} records "
+            f"({self.records} so far): {self.too_few}"
+        )
 
 
 class Collector:
@@ -67,6 +94,8 @@ class Collector:
         self._need = settings.train.min_records
         self._span_us = int(settings.train.min_span)
         self._seen: dict[str, Seen] = {}
+        self._needed = 0
+        self._too_few: str | None = None
         self._consumer = broker.consumer(headers=False)
         self.parts: list[Part] = [
             (topic, p) for topic in stream.topics for p in range(topics[topic].partitions)
@@ -96,7 +125,13 @@ class Collector:
             sum(share >= 1.0 for share in shares),
             min(float(np.median(shares)), 1.0) if shares else 0.0,
             all(self._reached(part, end) for part, end in self._held.items()),
+            self._needed,
+            self._too_few,
         )
+
+    def go_on(self, records: int, why: str) -> None:
+        """A training on the first `records` found too few usable ones, as `why` says: ask for more."""
+        self._needed, self._too_few = records + max(records // MORE, 1), why
 
     def _reached(self, part: Part, end: int) -> bool:
         return self._consumer.position().get(part, -1) >= end
@@ -125,9 +160,8 @@ class Collector:
             # In the long format the measurements of one period are one record.
             same = self._period_us and time_us // self._period_us == before.last_us // self._period_us
             more = 0 if same and before.records else 1
-            self._seen[entity] = Seen(
-                before.records + more, min(before.first_us, time_us), max(before.last_us, time_us)
-            )
+            # An entity's first record is its earliest: to the chain, one from before it is late.
+            self._seen[entity] = Seen(before.records + more, before.first_us, max(before.last_us, time_us))
 
 
 class Training:
@@ -141,6 +175,7 @@ class Training:
         """Whether it has ended.
 
         Raises:
+            TooFewRecords: it found too few usable records; the text is its last line.
             DataError: it failed; the text holds what it said last.
         """
         code = self._process.poll()
@@ -149,6 +184,8 @@ class Training:
         self._file.seek(0)
         said = self._file.read().decode("utf-8", "replace").strip()
         self._file.close()
+        if code == TOO_FEW:
+            raise TooFewRecords(said.rpartition("\n")[2])
         if code != 0:
             raise DataError(f"the first training failed (exit code {code}): {said[-2000:]}")
         return True
@@ -170,7 +207,7 @@ def train_command(settings: Settings, stream: Stream) -> list[str]:
     config = ["--config", settings.file] if settings.file else []
     return [
         *(sys.executable, "-m", "tocsin.detector.cli", "train", *config),
-        *("--stream", stream.name, "--since", "start", "--nice", "--json"),
+        *("--stream", stream.name, "--since", "start", "--nice", "--first", "--json"),
     ]
 
 
@@ -187,31 +224,36 @@ def first_model(
     `hear` is told the phase (collecting, training) and the progress about twice a second. Returns the offsets
     that were counted before the training, where the stream goes live: records that were trained on only warm it.
 
+    A training that finds too few usable records is no failure: the collecting goes on.
+
     Raises:
         DataError: the training failed.
     """
     collector = Collector(broker, stream, settings)
-    training = None
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         while not stopping():
             progress = collector.collect()
             hear("collecting", progress)
-            if progress.ready:
-                break
-        if stopping():
-            return None
-        positions = collector.positions()
-        log.info(
-            "training the first model", extra={"records": progress.records, "entities": progress.entities}
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        training = Training(train_command(settings, stream), folder / f".{stream.name}.training.log")
-        while not stopping():
-            if training.poll():
-                return positions
-            hear("training", collector.collect())
+            if not progress.ready:
+                continue
+            positions = collector.positions()
+            log.info(
+                "training the first model", extra={"records": progress.records, "entities": progress.entities}
+            )
+            training = Training(train_command(settings, stream), folder / f".{stream.name}.training.log")
+            try:
+                while not stopping():
+                    if training.poll():
+                        return positions
+                    hear("training", collector.collect())
+            except TooFewRecords as why:
+                collector.go_on(progress.records, str(why))
+                log.warning(
+                    "too few usable records for the first model; collecting goes on", extra={"why": str(why)}
+                )
+            finally:
+                training.stop()
         return None
     finally:
-        if training is not None:
-            training.stop()
         collector.close()

@@ -133,11 +133,9 @@ class Chain:
         warm(self.state.decision, mine, held.time_us, scored.members)
 
     def recalibrate(self, part: int, ruling: Ruling) -> None:
-        """Let a ruling with another calibration of the same model act in a part."""
-        self.state.rulings[part] = ruling
-        slots = self.state.slots_of(part)
-        if len(slots):
-            self.state.recalibrate(ruling, slots)
+        """Let a ruling with another calibration of the same model, or another budget, act in a part."""
+        before, self.state.rulings[part] = self.state.rulings[part], ruling
+        self.state.recalibrate(before, ruling, self.state.slots_of(part))
 
     def _under(self, records: Records, ruling: Ruling | None) -> Outcome:
         if ruling is None:

@@ -118,6 +118,7 @@ class Restored(NamedTuple):
     applied: list[Applied]
     decisions: list[Decision]
     torn: bool  # the newest snapshot was not whole and the one before it was taken
+    size: int = 0  # bytes of the snapshot
 
 
 _APPLIED = msgspec.json.Decoder(Applied)
@@ -322,18 +323,21 @@ class Restorer:
         marker = partial.marker[0] if partial.marker else None
         if marker is None:
             return Restored(None, None, applied, decisions, False)
-        snapshot, taken = self._newest(topic, partition, partial, marker)
-        return Restored(snapshot, taken, applied, decisions, taken.id != marker.id)
+        body, taken = self._newest(topic, partition, partial, marker)
+        snapshot = _unpack_snapshot(body, _marker_key(topic, partition))
+        return Restored(snapshot, taken, applied, decisions, taken.id != marker.id, len(body))
 
-    def _newest(
-        self, topic: str, partition: int, partial: _Partial, marker: Marker
-    ) -> tuple[Snapshot, Marker]:
-        what = f"changelog key {prefix_of(topic, partition) + 'snapshot'!r}"
+    def _newest(self, topic: str, partition: int, partial: _Partial, marker: Marker) -> tuple[bytes, Marker]:
         for complete in filter(None, (marker, marker.previous)):
             body = _join(partial.pieces, complete)
             if body is not None:
-                return _unpack_snapshot(body, what), _as_marker(complete)
-        raise corrupt(what, f"the pieces of snapshot {marker.id} on side {marker.side} are not all there")
+                return body, _as_marker(complete)
+        why = f"the pieces of snapshot {marker.id} on side {marker.side} are not all there"
+        raise corrupt(_marker_key(topic, partition), why)
+
+
+def _marker_key(topic: str, partition: int) -> str:
+    return f"changelog key {prefix_of(topic, partition) + 'snapshot'!r}"
 
 
 def _join(pieces: Mapping[tuple[str, int], _Piece], complete: Complete) -> bytes | None:

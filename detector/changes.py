@@ -22,6 +22,8 @@ SCHEMA_VERSION = "1.0"
 INLINE_BYTES = (
     256 * 1024
 )  # a larger change is a signed artefact in the registry, and the topic names its hash
+DEFAULT_BUDGET, DEFAULT_CAP = "", 0
+"""In a change: the budget, or the cap, by its default rule. None would mean that nothing is said of it."""
 KIND_HEADER = "tocsin.change.kind"
 
 
@@ -44,18 +46,19 @@ class Base(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class Recalibration(Base, frozen=True, kw_only=True, tag="recalibration"):
-    """New thresholds for the entities of `model`, under `budget` split over `entities` entities.
+    """New thresholds for the entities of `model` that it names; all others keep theirs.
 
-    `calibration[name]` is [len(names), ...], row i belonging to entity names[i]; `prior[name]` is [1,
-    ...], for every other entity. The array names are the fields of thresholds' Calibration.
+    `calibration[name]` is [len(names), ...], row i belonging to entity names[i]; `prior[name]` is [1, ...], for
+    entities that nothing is known of. The array names are the fields of thresholds' Calibration. A change of some
+    entities alone has no budget, count of entities and prior: they stay as they are.
     """
 
     model: str
-    budget: str
-    entities: int
     names: list[str]
     calibration: dict[str, Packed]
-    prior: dict[str, Packed]
+    budget: str | None = None
+    entities: int | None = None
+    prior: dict[str, Packed] | None = None
     settings: dict[str, Any] = {}
 
 
@@ -72,7 +75,10 @@ class Rollback(Base, frozen=True, kw_only=True, tag="rollback"):
 
 
 class BudgetChange(Base, frozen=True, kw_only=True, tag="budget"):
-    """A new alert budget; `max_incidents` (per entity and day) stays as it is where it is None."""
+    """A new alert budget, and a new cap of an entity and day; `max_incidents` stays as it is where it is None.
+
+    DEFAULT_BUDGET and DEFAULT_CAP put the default rules in force.
+    """
 
     budget: str
     max_incidents: int | None = None
@@ -192,10 +198,12 @@ class Calibrated(NamedTuple):
 
     version: int
     model: str
+    under: tuple[int, ...] = ()
+    """The earlier recalibrations, oldest first, that decide for what it does not name."""
 
 
 class InForce(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides. None: as the configuration file or the model version says."""
+    """What decides. None: no change has said it, so the configuration file or the model version does."""
 
     budget: str | None = None
     max_incidents: int | None = None
@@ -247,8 +255,11 @@ def _new_values(now: InForce, version: int, change: Change) -> dict[str, Any] | 
             if now.model is not None and change.model != now.model:
                 return f"it was computed for the model {change.model}, but {now.model} is in force"
             settings = {"settings": {**now.settings, **change.settings}} if change.settings else {}
-            recalibration = Calibrated(version, change.model)
-            return {"recalibration": recalibration, "budget": change.budget, **settings}
+            last = now.recalibration
+            kept = last is not None and last.model == change.model
+            under = (*last.under, last.version) if last is not None and kept else ()
+            budget = {} if change.budget is None else {"budget": change.budget}
+            return {"recalibration": Calibrated(version, change.model, under), **budget, **settings}
         case BudgetChange():
             cap = {} if change.max_incidents is None else {"max_incidents": change.max_incidents}
             return {"budget": change.budget, **cap}

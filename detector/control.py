@@ -120,10 +120,9 @@ def _load(stored: Stored, artefacts: Artefacts, what: str) -> Change:
         signature = _read(path.with_suffix(".sig"), 4096)
     except OSError as error:
         raise DataError(
-            f"{what} is the artefact {path}, which cannot be read ({error.strerror}). Copy it here "
-            "with its .sig from "
-            "the registry where it was made, or share that folder; it is taken up at the next start "
-            "or reload."
+            f"{what} is the artefact {path}, which cannot be read ({error.strerror}). Copy it here with its .sig "
+            "from the registry where it was made, or share that folder, and publish the change again: a daemon that "
+            "runs does not try twice."
         ) from None
     if len(payload) != stored.size or hashlib.sha256(payload).hexdigest() != stored.sha256:
         raise DataError(

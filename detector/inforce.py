@@ -6,6 +6,7 @@ stream may for a while stand under different ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,15 +40,21 @@ class Model(NamedTuple):
         return self.version.name
 
 
+OF_MODEL, NO_ROW = -1, -2
+"""Where an entity's calibration comes from, if from no change: the model version, or nowhere but the prior."""
+
+
 class Recalibrated(NamedTuple):
-    """What takes the place of the version's own calibration."""
+    """What takes the place of the version's own calibration: its rows under those that recalibrations brought."""
 
     version: int
-    """The change that brought it."""
+    """The last change that altered it."""
     rows: dict[str, int]
     """Entity to row of `calibration`."""
     calibration: Calibration
     """One row per entity of `rows`, then the prior."""
+    brought_by: dict[str, int]
+    """Entity to the change that brought its row; those of the model version are not in it."""
 
 
 class Ruling(NamedTuple):
@@ -61,6 +68,8 @@ class Ruling(NamedTuple):
     """How many the budget is split over."""
     rules: Rules
     recalibrated: Recalibrated | None = None
+    by_default: bool = False
+    """The budget is the default rule's for that many entities."""
 
     @property
     def share(self) -> float:
@@ -68,10 +77,26 @@ class Ruling(NamedTuple):
         return self.budget.share(self.entities)
 
     @property
+    def rows(self) -> dict[str, int]:
+        """Entity to row of `calibration`; entities that nothing is known of share the row after these."""
+        return self.model.version.entities if self.recalibrated is None else self.recalibrated.rows
+
+    @property
+    def calibration(self) -> Calibration:
+        """One row per entity of `rows`, then the prior."""
+        return self.model.calibration if self.recalibrated is None else self.recalibrated.calibration
+
+    @property
     def prior(self) -> Calibration:
         """The pooled row for entities that nothing is known of."""
-        source = self.model.calibration if self.recalibrated is None else self.recalibrated.calibration
-        return take(source, [-1])
+        return take(self.calibration, [-1])
+
+    def origins(self, entities: Iterable[str]) -> NDArray[np.int64]:
+        """[n] the change that brought each entity's row of `calibration`, OF_MODEL or NO_ROW."""
+        brought = {} if self.recalibrated is None else self.recalibrated.brought_by
+        trained = self.model.version.entities
+        found = [brought.get(name, OF_MODEL if name in trained else NO_ROW) for name in entities]
+        return np.array(found, np.int64)
 
     @property
     def label(self) -> str:
@@ -82,3 +107,8 @@ class Ruling(NamedTuple):
     def note(self) -> dict[str, Any]:
         """What a snapshot keeps, to know the same ruling again."""
         return {"change": self.change, "model": self.model.name}
+
+
+def model_of(calibration_version: str) -> str:
+    """The model's name out of what messages call `calibration_version`: a ruling's label, a dot and an epoch."""
+    return calibration_version.rpartition(".")[0].partition("+")[0]

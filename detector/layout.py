@@ -28,8 +28,10 @@ class Difference(NamedTuple):
     now: int
 
 
-def settle(broker: Broker, stream: Stream) -> None:
+def settle(broker: Broker, stream: Stream) -> dict[str, int]:
     """Write the partition counts of topics that have none written yet; refuse where one has changed.
+
+    Returns the counts by input topic.
 
     Raises:
         StateError: a count has changed since the state was made; the text names the command that accepts it.
@@ -47,6 +49,7 @@ def settle(broker: Broker, stream: Stream) -> None:
         )
     fresh = [Layout(topic=topic, partitions=counts[topic]) for topic in counts if topic not in known]
     _write(broker, stream.changelog, [(0, encode_layout(layout)) for layout in fresh])
+    return counts
 
 
 def accept(broker: Broker, stream: Stream) -> list[Difference]:

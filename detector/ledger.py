@@ -57,15 +57,15 @@ class Ledger:
         metrics, stream = self._metrics, self._stream
         metrics.add(defs.RECORDS_CONSUMED, batch.size, stream)
         metrics.observe(defs.BATCH_RECORDS, batch.size, stream)
+        if read.tally.unknown:
+            metrics.add(defs.POINTS_UNKNOWN, read.tally.unknown, stream)
+        if read.tally.infinite:
+            metrics.add(defs.VALUES_INFINITE, read.tally.infinite, stream)
         if outcome is None:
             return
         metrics.add(defs.RECORDS_SCORED, len(outcome.row), stream)
         if outcome.late_points:
             metrics.add(defs.POINTS_LATE, outcome.late_points, stream)
-        if read.tally.unknown:
-            metrics.add(defs.POINTS_UNKNOWN, read.tally.unknown, stream)
-        if read.tally.infinite:
-            metrics.add(defs.VALUES_INFINITE, read.tally.infinite, stream)
         for verdict, count in unscored(outcome).items():
             if count:
                 metrics.add(defs.RECORDS_UNSCORED, count, stream, Verdict(verdict).name.lower())
@@ -182,6 +182,8 @@ class Ledger:
         ):
             metrics.set(definition, value, stream)
         metrics.replace(defs.MODEL_INFO, {shown.model: 1.0} if shown.model else {}, stream)
+        over: dict[tuple[str, ...], float] = {} if shown.split_over is None else {(): shown.split_over}
+        metrics.replace(defs.BUDGET_ENTITIES, over, stream)
         metrics.replace(defs.ENTITY_SCORE, shown.top, stream)
         for (topic, partition), one in shown.parts.items():
             labels = (stream, topic, str(partition))

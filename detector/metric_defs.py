@@ -27,7 +27,7 @@ class Definition(NamedTuple):
 
 DEFINITIONS: list[Definition] = []
 
-UNSCORED = ("warming", "all_missing", "duplicate", "out_of_order", "late", "far_ahead", "no_model")
+UNSCORED = ("warming", "all_missing", "duplicate", "out_of_order", "late", "far_ahead")
 SEVERITIES = ("warning", "critical")
 SIGNALS = ("score", "level", "missing")
 PHASES = ("starting", "collecting", "training", "restoring", "live", "stopped")
@@ -114,7 +114,7 @@ RECORDS_UNSCORED = _define(
     "counter",
     "records_unscored_total",
     "Readable records that got no score, by why: the window not yet warm, no feature present, a duplicate, "
-    "out of order (kept in its place), too late, too far ahead of its entity, or no model yet.",
+    "out of order (kept in its place), too late, or too far ahead of its entity.",
     "stream",
     "verdict",
     verdict=UNSCORED,
@@ -229,6 +229,13 @@ ALERT_LATENCY = _define(
 BUDGET = _define(
     "gauge", "budget_openings_per_day", "The alert budget: false openings a day that are accepted.", "stream"
 )
+BUDGET_ENTITIES = _define(
+    "gauge",
+    "budget_entities",
+    "Entities that the alert budget is split over: those of the model version or of the last recalibration. "
+    "Not there where each entity has a budget of its own.",
+    "stream",
+)
 OPENINGS = _define(
     "gauge",
     "realised_openings_per_day",
@@ -270,7 +277,8 @@ RECALIBRATIONS = _define(
 TRAINING_PROGRESS = _define(
     "gauge",
     "training_progress_ratio",
-    "How much of the first model is done, records collected first.",
+    "What has been collected for the first model, as a share of the records (or the event time) that the median "
+    "entity needs, at most 1; it does not say how far the training itself is.",
     "stream",
 )
 DRIFT_MEAN = _define(

@@ -12,13 +12,18 @@ from ..pipelines.brokers.base import Batch, Headers, Part, Producer, StillWaitin
 from .alerts import Alert
 from .alerts import message_of as alert_message
 from .changelog import Decision, Pair, encode_decision
+from .clocks import Clocks
 from .deadletters import Failed, dead_letter, looping
 from .publish import Said
 from .scores import ScoreRecord
 from .scores import message_of as score_message
 from .settings import Stream
+from .stopping import Stopping
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""How long a wait for the broker goes on before it looks whether a stop was asked for."""
 
 
 class Sent(NamedTuple):
@@ -43,12 +48,18 @@ class Outbox:
     """The producer of one stream. Belongs to the thread that consumes."""
 
     def __init__(
-        self, producer: Producer, stream: Stream, parts: Callable[[int], Part], wall: Callable[[], float]
+        self,
+        producer: Producer,
+        stream: Stream,
+        parts: Callable[[int], Part],
+        clocks: Clocks,
+        stopping: Stopping,
     ) -> None:
         self._producer = producer
         self._stream = stream
         self._part = parts
-        self._wall = wall
+        self._clocks = clocks
+        self._stopping = stopping
         self._handed = 0
         self._waiting: deque[Sent] = deque()
 
@@ -111,7 +122,7 @@ class Outbox:
     def acknowledged(self) -> list[Acknowledged]:
         """The alerts that were acknowledged since the last call."""
         self._producer.poll(0)
-        now, done = self._wall(), []
+        now, done = self._clocks.wall(), []
         while self._waiting and self._waiting[0].sequence <= self._producer.delivered:
             sent = self._waiting.popleft()
             done.append(Acknowledged(sent.severity, sent.status, max(now - sent.seconds_of, 0.0)))
@@ -120,15 +131,22 @@ class Outbox:
     def settle(self, timeout_s: float) -> bool:
         """Wait until everything sent is acknowledged; False while the broker still owes answers.
 
+        A stop that is asked for meanwhile shortens the wait.
+
         Raises:
             DeliveryFailed: something was refused for good: nothing after it may be committed.
         """
-        try:
-            self._producer.flush(timeout_s)
-        except StillWaiting as owed:
-            log.warning("nothing is committed before it is acknowledged", extra={"why": str(owed)})
-            return False
-        return True
+        give_up = self._clocks.monotonic() + timeout_s
+        while True:
+            left = min(give_up - self._clocks.monotonic(), self._stopping.left())
+            try:
+                self._producer.flush(min(max(left, 0.0), LOOK_S))
+            except StillWaiting as owed:
+                if left > LOOK_S:
+                    continue
+                log.warning("nothing is committed before it is acknowledged", extra={"why": str(owed)})
+                return False
+            return True
 
     def close(self) -> None:
         """Release the producer."""

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import DataError
 from ..pipelines.brokers import Broker
-from ..thresholds.budget import Budget
-from ..thresholds.calibration import Calibration, level_by_rule, pool, stack, take
+from ..thresholds.budget import Budget, default_budget
+from ..thresholds.calibration import level_by_rule, pool, take
 from ..thresholds.constants import REFRESH
-from ..thresholds.recalibrate import Change, History, recalibrate
+from ..thresholds.recalibrate import Change, History, recalibrate, suffices
 from .changes import Recalibration, pack_arrays
 from .control import read_to_end
-from .inforce import Ruling
+from .inforce import Ruling, model_of
 from .replay import Step
 from .scores import decode
 from .settings import Stream
@@ -33,12 +34,16 @@ class Recent:
 
 
 class Proposal(NamedTuple):
-    """A recalibration before it is published, and the table of what it alters."""
+    """A recalibration before it is published, and the table of what it means for each entity that was asked about."""
 
     change: Recalibration
     rows: list[Change]
+    budget: Budget
+    entities: int
+    """What the budget is split over."""
     prior_before: float
     prior_after: float
+    """The level of entities that nothing is known of."""
 
 
 def of_replay(steps: Iterable[Step], name: Callable[[int], str]) -> dict[str, Recent]:
@@ -61,9 +66,17 @@ def of_replay(steps: Iterable[Step], name: Callable[[int], str]) -> dict[str, Re
     return found
 
 
-def of_scores_topic(broker: Broker, stream: Stream, since: When | None) -> dict[str, Recent]:
-    """Recent scores by entity as the daemon published them; a repeated record counts once."""
+def of_scores_topic(broker: Broker, stream: Stream, since: When | None, model: str) -> dict[str, Recent]:
+    """Recent scores by entity as the daemon published them under `model`; a repeated record counts once.
+
+    Scores of other models are on another scale. They may lie on the topic from before a promotion, or be of another
+    stream that shares it.
+
+    Raises:
+        DataError: the topic holds no score of that model.
+    """
     assert stream.scores is not None
+    others = 0
     admin, consumer = broker.admin(), broker.consumer(headers=False)
     found: dict[str, Recent] = {}
     try:
@@ -72,6 +85,9 @@ def of_scores_topic(broker: Broker, stream: Stream, since: When | None) -> dict[
         for batch in read_to_end(consumer, parts):
             for value in batch.value:
                 record = decode(value)
+                if model_of(record.calibration) != model:
+                    others += record.score is not None
+                    continue
                 recent = found.setdefault(record.entity, Recent())
                 newest = recent.times[-1] if recent.times else least_us - 1
                 if record.score is None or record.p is None or record.time <= newest:
@@ -83,57 +99,74 @@ def of_scores_topic(broker: Broker, stream: Stream, since: When | None) -> dict[
     finally:
         consumer.close()
         admin.close()
+    if not any(recent.scores for recent in found.values()):
+        past = f" It holds {others:,} of other models, which are on another scale." if others else ""
+        raise DataError(
+            f"The scores topic {stream.scores!r} holds no score of that time by the model in force, {model}.{past} "
+            "Wait until it has scored, or learn from data files (--data)."
+        )
     return found
 
 
 def propose(
     ruling: Ruling,
     recent: dict[str, Recent],
-    budget: Budget,
+    budget: Budget | None,
     glob: str | None,
     author: str | None,
     reason: str,
 ) -> Proposal:
-    """The change that brings a stream to a budget and to its recent behaviour.
+    """The change that brings a stream to its recent behaviour, and to a new budget where one is given.
 
-    Entities of `recent` with enough records get a calibration of their own from them; all others that the calibration
-    in force knows keep theirs, at the level that the new budget asks of it. With `glob` only the entities that
-    match are altered. The prior is pooled from the new rows, where there are any.
+    Entities of `recent` with enough records get a calibration of their own from them; the change names no other.
+    Without `glob` the prior is pooled from the new rows, where there are any, the entities are counted, where there
+    are records to count, and the budget is split over them. With it the entities that match are altered, and nothing
+    else.
+
+    Raises:
+        DataError: there is nothing to alter.
     """
-    source = ruling.model.calibration if ruling.recalibrated is None else ruling.recalibrated.calibration
-    known = dict(ruling.model.version.entities if ruling.recalibrated is None else ruling.recalibrated.rows)
+    known, source, prior = ruling.rows, ruling.calibration, len(ruling.rows)
     chosen = sorted(name for name in known.keys() | recent.keys() if glob is None or fnmatchcase(name, glob))
-    kept = sorted(known.keys() - set(chosen))
-    entities = max(len(known.keys() | recent.keys()), 1)
-    share = budget.share(entities)
-    prior = len(known)
+    entities = len(known.keys() | recent.keys()) if recent and glob is None else ruling.entities
+    given = budget or (default_budget(entities) if ruling.by_default else ruling.budget)
+    share = given.share(entities)
     histories = [_history(name, known.get(name, prior), recent.get(name, Recent())) for name in chosen]
-    histories = [one for one in histories if one.entity in known or len(one.score) >= REFRESH]
+    histories = [one for one in histories if one.entity in known or suffices(one)]
+    fresh = [one.entity for one in histories if suffices(one)]
+    if not fresh and budget is None:
+        who = "No entity" if glob is None else f"No entity that matches {glob!r}"
+        raise DataError(
+            f"{who} has {REFRESH} recent scores, the least that a calibration is made of. Look further back."
+        )
     rows, table = recalibrate(histories, source, share, ruling.rules)
-    fresh = [i for i, one in enumerate(histories) if len(one.score) >= REFRESH]
+    if share == ruling.share:
+        table = [line._replace(level_after=line.level_before) if kept(line) else line for line in table]
     own = take(source, [prior])
-    if fresh and glob is None:
-        pooled = pool(take(rows, fresh), share, own.median[0], own.floor[0])
+    if glob is not None:
+        pooled = own
+    elif fresh:
+        pooled = pool(rows, share, own.median[0], own.floor[0])
     else:
         pooled = own._replace(level=np.array([level_by_rule(own, 0, share)[0]]))
-    whole = stack([rows, take(source, [known[name] for name in kept])])
     change = Recalibration(
         model=ruling.model.name,
-        budget=budget.text,
-        entities=entities,
-        names=[*(one.entity for one in histories), *kept],
-        calibration=pack_arrays(_arrays(whole)),
-        prior=pack_arrays(_arrays(pooled)),
+        names=fresh,
+        calibration=pack_arrays(rows._asdict()),
+        budget=None if budget is None else budget.text,
+        entities=None if glob is not None else entities,
+        prior=None if glob is not None else pack_arrays(pooled._asdict()),
         **signed_by(author, reason),
     )
-    return Proposal(change, table, float(own.level[0]), float(pooled.level[0]))
+    return Proposal(change, table, given, entities, float(own.level[0]), float(pooled.level[0]))
+
+
+def kept(line: Change) -> bool:
+    """Whether the entity keeps its calibration, for want of recent scores."""
+    return line.records < REFRESH
 
 
 def _history(name: str, row: int, recent: Recent) -> History:
     return History(
         name, row, np.array(recent.times, np.int64), np.array(recent.scores), len(recent.incidents)
     )
-
-
-def _arrays(calibration: Calibration) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
-    return dict(calibration._asdict())

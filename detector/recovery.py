@@ -31,6 +31,7 @@ class Recovery(NamedTuple):
     starts: Callable[[Part], int]
     """Where a partition begins of which nothing is known."""
     beat: Callable[[], None]
+    """Called while it goes on; what it raises ends the replay."""
 
     def recover(self, part: Part, found: Recovered, committed: int | None) -> tuple[Owned, int]:
         """Bring a partition to the offset at which it goes on; returns it and the records replayed.
@@ -55,6 +56,7 @@ class Recovery(NamedTuple):
         begin = found.snapshot.next_offset
         target = begin if committed is None else max(committed, begin)
         owned = Owned(part, index, begin, committed or begin, found.marker, deque(found.applied))
+        owned.snapshot_offset, owned.snapshot_bytes = begin, found.snapshot_bytes
         if ruling.model.name != found.snapshot.note["model"]:
             log.warning(
                 "a model that could not be loaded before acts now", extra={"model": ruling.model.name}
@@ -64,7 +66,6 @@ class Recovery(NamedTuple):
         # What acts at the very offset where it goes on stays pending: its alerts may not have been sent.
         self._act_due(owned, target - 1)
         owned.next_offset = target
-        owned.snapshot_offset = begin
         return owned, replayed
 
     def _replay(self, owned: Owned, target: int) -> int:
@@ -82,16 +83,17 @@ class Recovery(NamedTuple):
             first = 0
             for row, offset in enumerate(batch.offset):
                 if owned.pending and offset >= owned.pending[0].first_offset:
-                    self._process(cut(batch, first, row))
+                    self._process(owned, cut(batch, first, row))
                     first = row
                     self._act_due(owned, offset)
-            self._process(cut(batch, first, batch.size))
+            self._process(owned, cut(batch, first, batch.size))
             replayed += batch.size
         return replayed
 
-    def _process(self, batch: Batch) -> None:
+    def _process(self, owned: Owned, batch: Batch) -> None:
         if batch:
             read = self.reader.read(batch)
+            owned.bytes_in += read.sizes.get(owned.part, 0)
             if read.rows:
                 self.chain.process(read.records, read.admitted)
 

@@ -16,7 +16,6 @@ from ..pipelines.schema import FeatureSchema
 from ..pipelines.slots import SlotTable
 from .changes import Change, Promotion, Versioned, apply, fold
 from .control import Unloadable, artefacts_of, read_all
-from .inforce import Ruling
 from .publish import Names
 from .reading import Reader
 from .registry import open_registry
@@ -48,8 +47,11 @@ def prepare(
     until: str | None,
     changes: Path | None,
     model: str | None,
+    in_force: Rulings | None = None,
 ) -> Iterator[Prepared]:
     """Open what is needed, closing it at the end.
+
+    With `in_force` the newest of those rulings decides from the first record on, whatever was written.
 
     Raises:
         DataError: the files cannot be read, or the changes name no model.
@@ -63,7 +65,7 @@ def prepare(
         broker = None
         if not paths:
             broker = stack.enter_context(_open(settings))
-        rulings = Rulings(settings, load)
+        rulings = in_force or Rulings(settings, load)
         known: list[Versioned | Unloadable] = []
         written: list[Written] = []
         if changes is not None:
@@ -73,16 +75,16 @@ def prepare(
                 raise DataError(
                     f"{changes} lets no model serve. Begin it with a promotion, as a control topic begins."
                 )
-        else:
-            known += [] if broker is None else _control(broker, settings, stream)
+        elif broker is not None and in_force is None:
+            known += _control(broker, settings, stream)
         known = [rulings.checked(one) for one in known]
-        if model is not None or _first_model(known) is None:
+        if in_force is None and (model is not None or _first_model(known) is None):
             name = registry.resolve(model or "champion")
             first = Promotion(model=name, **signed_by(None, "replay"))
             known, written = [Versioned(0, first)], []
         for one in known:
             rulings.take(one)
-        first_model = rulings.model(_first_model(known) or "")
+        first_model = rulings.model(_first_model(known) or rulings.ruling().model.name)
         chain = make_chain(stream, schema, first_model)
         tapes: list[Tape] = []
         if broker is None:
@@ -90,8 +92,9 @@ def prepare(
         else:
             reader = Reader(stream, settings.decode, chain.state)
             spans = _spans(broker, stream, parse_when(since), parse_when(until))
-            if model is None and changes is None:
-                for part, restored in read_changelog(broker, stream.changelog, list(spans)).items():
+            if model is None and changes is None and in_force is None:
+                found = read_changelog(broker, stream.changelog, list(spans), lambda: None)
+                for part, restored in found.items():
                     written += of_changelog(part, restored.applied)
             tapes += [
                 kafka_tape(broker, reader, part, begin, end, lambda: None)
@@ -106,7 +109,7 @@ def prepare(
         yield Prepared(steps, replay.names, rulings.ruling().model.name, chain.state.table)
 
 
-def ruling_now(broker: Broker, settings: Settings, stream: Stream) -> Ruling:
+def rulings_now(broker: Broker, settings: Settings, stream: Stream) -> Rulings:
     """What is in force by the control topic; before any daemon ran, the champion under the file's settings.
 
     Raises:
@@ -120,7 +123,7 @@ def ruling_now(broker: Broker, settings: Settings, stream: Stream) -> Ruling:
         known = [Versioned(0, Promotion(model=registry.current(), **signed_by(None, "champion")))]
     for one in known:
         rulings.take(one)
-    return rulings.ruling()
+    return rulings
 
 
 def refusal(broker: Broker, settings: Settings, stream: Stream, change: Change) -> str:

@@ -20,10 +20,13 @@ class Recovered(NamedTuple):
     marker: Marker | None
     applied: list[Applied]
     """Changes that act at or after the snapshot's offset, in order."""
+    snapshot_bytes: int
 
 
-def read_changelog(broker: Broker, topic: str, parts: list[Part]) -> dict[Part, Restored]:
-    """What the changelog holds of input partitions, read to its ends as they are now.
+def read_changelog(
+    broker: Broker, topic: str, parts: list[Part], beat: Callable[[], None]
+) -> dict[Part, Restored]:
+    """What the changelog holds of input partitions, read to its ends as they are now. `beat` is called meanwhile.
 
     Raises:
         StateError: a value is corrupt or of a newer format.
@@ -32,6 +35,7 @@ def read_changelog(broker: Broker, topic: str, parts: list[Part]) -> dict[Part, 
     try:
         restorer = Restorer()
         for batch in read_to_end(consumer, {(topic, partition) for _, partition in parts}):
+            beat()
             for key, value in zip(batch.key, batch.value, strict=True):
                 restorer.feed(key, value)
         return {part: restorer.restored(*part) for part in parts}
@@ -43,7 +47,8 @@ def recovered(restored: Restored) -> Recovered:
     """What is left to do of a partition's changelog: its newest snapshot, and the changes after it."""
     snapshot = restored.snapshot
     after = -1 if snapshot is None else int(snapshot.note["change"])
-    return Recovered(snapshot, restored.marker, [a for a in restored.applied if a.version > after])
+    left = [a for a in restored.applied if a.version > after]
+    return Recovered(snapshot, restored.marker, left, restored.size)
 
 
 def between(

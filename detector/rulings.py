@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from ..models.panel import Scorer
 from ..models.version import Version
 from ..pipelines.schema import FeatureSchema
 from ..thresholds.budget import default_budget, parse_budget
-from ..thresholds.calibration import Calibration
+from ..thresholds.calibration import Calibration, stack, take
 from ..thresholds.drift import SIGNALS
 from ..thresholds.state import Settings as Rules
 from .changes import (
     START,
+    Calibrated,
     Effective,
     Promotion,
     Recalibration,
@@ -71,6 +72,7 @@ class Rulings:
         self._states: dict[int, Effective] = {-1: START}
         self._changes: dict[int, Versioned] = {}
         self._made: dict[int, Ruling] = {}
+        self._recalibrated: dict[int, Recalibrated] = {}
         self._models: dict[str, Model] = {}
         self.newest = -1
         """The last change that was taken in."""
@@ -143,16 +145,30 @@ class Rulings:
         entities = model.version.trained_entities
         recalibrated = None
         if now.recalibration is not None:
-            change = self._changes[now.recalibration.version].change
-            assert isinstance(change, Recalibration)
-            entities = change.entities
-            recalibrated = _recalibrated(now.recalibration.version, change)
-        text = now.budget or self._settings.thresholds.budget
+            layers = self._layers(now.recalibration)
+            counts = [change.entities for _, change in layers if change.entities is not None]
+            entities = [entities, *counts][-1]
+            over = now.recalibration.version
+            if over not in self._recalibrated:
+                self._recalibrated[over] = _recalibrated(model, layers)
+            recalibrated = self._recalibrated[over]
+        file = self._settings.thresholds
+        # Only what no change has said is the file's: a default that a change has put in force stays one.
+        text = file.budget if now.budget is None else now.budget
         budget = parse_budget(text) if text else default_budget(entities)
-        most = now.max_incidents or self._settings.thresholds.max_incidents
+        most = file.max_incidents if now.max_incidents is None else now.max_incidents
         most = most or cap(budget.share(entities))
         rules = rules_of(self._settings.incidents, now.settings, most)
-        return Ruling(version, model, budget, entities, rules, recalibrated)
+        return Ruling(version, model, budget, entities, rules, recalibrated, by_default=not text)
+
+    def _layers(self, last: Calibrated) -> list[tuple[int, Recalibration]]:
+        """The recalibrations in force, oldest first."""
+        layers = []
+        for version in (*last.under, last.version):
+            change = self._changes[version].change
+            assert isinstance(change, Recalibration)
+            layers.append((version, change))
+        return layers
 
 
 def cap(share: float) -> int:
@@ -175,9 +191,22 @@ def rules_of(incidents: Incidents, changed: dict[str, Any], most: int) -> Rules:
     )
 
 
-def _recalibrated(version: int, change: Recalibration) -> Recalibrated:
-    what = f"change {version} of the control topic"
-    own = unpack_arrays(change.calibration, what)
-    prior = unpack_arrays(change.prior, what)
-    both = {name: np.concatenate([own[name], prior[name]]) for name in Calibration._fields}
-    return Recalibrated(version, {name: row for row, name in enumerate(change.names)}, Calibration(**both))
+def _recalibrated(model: Model, layers: Sequence[tuple[int, Recalibration]]) -> Recalibrated:
+    """The model's own calibration under what changes brought, oldest first."""
+    trained = len(model.version.entities)
+    tables = [take(model.calibration, np.arange(trained))]
+    prior = take(model.calibration, [trained])
+    at = dict(model.version.entities)
+    brought_by: dict[str, int] = {}
+    held = trained
+    for version, change in layers:
+        what = f"change {version} of the control topic"
+        tables.append(Calibration(**unpack_arrays(change.calibration, what)))
+        at.update({name: held + i for i, name in enumerate(change.names)})
+        brought_by.update(dict.fromkeys(change.names, version))
+        held += len(change.names)
+        if change.prior is not None:
+            prior = Calibration(**unpack_arrays(change.prior, what))
+    kept = take(stack(tables), list(at.values()))
+    rows = {name: row for row, name in enumerate(at)}
+    return Recalibrated(layers[-1][0], rows, stack([kept, prior]), brought_by)

@@ -115,5 +115,4 @@ def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:
     )
     chain.process(records, chain.state.table.take_new())
     chain.promote(part, ruling)
-    chain.recalibrate(part, ruling)
     drift.decide(np.zeros(2))  # imports river, which takes seconds: the first block must not wait for it

@@ -151,6 +151,8 @@ class StreamState:
         names = [self.table.name(int(slot)) for slot in slots]
         rows = np.array([version.entity_row(name) for name in names], np.int64)
         known = rows < len(version.entities)
+        own = np.array([ruling.rows.get(name, len(ruling.rows)) for name in names], np.int64)
+        pooled = own == len(ruling.rows)
         wide = ruling.model.location[rows]
         location.install(self.location, slots, wide, learning=~known)
         self.assigned.panel[slots] = version.panel[rows]
@@ -158,36 +160,39 @@ class StreamState:
         self.assigned.trained_to[slots] = ruling.model.trained_to[rows]
         for mine, learning, weight in (
             (known, Learning.CALIBRATED, 0.0),
-            (~known, Learning.LOCATION, PRIOR_WEIGHT),
+            (~known & ~pooled, Learning.LOCATION, 0.0),
+            (~known & pooled, Learning.LOCATION, PRIOR_WEIGHT),
         ):
             if mine.any():
                 calibration.install(
                     self.decision,
                     slots[mine],
-                    ruling.model.calibration,
-                    rows[mine],
+                    ruling.calibration,
+                    own[mine],
                     epoch=self.decision.core["epoch"][slots[mine]] + 1,
                     share=ruling.share,
                     learning=learning,
                     weight=weight,
                 )
         decisions.restart(self.decision, slots)
-        if ruling.recalibrated is not None:
-            self.recalibrate(ruling, slots)
 
-    def recalibrate(self, ruling: Ruling, slots: NDArray[np.int32]) -> None:
-        """Open a new epoch for slots from the calibration in force; an entity without a row gets the prior."""
-        over = ruling.recalibrated
-        if over is None:
-            source, rows = ruling.model.calibration, ruling.model.version.entities
-        else:
-            source, rows = over.calibration, over.rows
-        prior = len(rows)
-        chosen = np.array([rows.get(self.table.name(int(slot)), prior) for slot in slots], np.int64)
-        for mine, weight in ((chosen < prior, 0.0), (chosen == prior, PRIOR_WEIGHT)):
+    def recalibrate(self, before: Ruling, after: Ruling, slots: NDArray[np.int32]) -> None:
+        """Let another calibration of the same model, or another budget, act in slots.
+
+        A new epoch opens where an entity's row is another than before, from that row; where it has none any more,
+        from the prior. All others keep what they have learned, and a new budget acts at their next refresh.
+        """
+        self.decision.core["share"][slots] = after.share
+        if before.recalibrated is after.recalibrated:
+            return
+        names = [self.table.name(int(slot)) for slot in slots]
+        altered = np.flatnonzero(before.origins(names) != after.origins(names))
+        prior = len(after.rows)
+        rows = np.array([after.rows.get(names[i], prior) for i in altered.tolist()], np.int64)
+        for mine, weight in ((rows < prior, 0.0), (rows == prior, PRIOR_WEIGHT)):
             if mine.any():
                 calibration.reopen(
-                    self.decision, slots[mine], source, chosen[mine], share=ruling.share, weight=weight
+                    self.decision, slots[altered[mine]], after.calibration, rows[mine], weight=weight
                 )
 
     def slots_of(self, part: int) -> NDArray[np.int32]:

@@ -12,11 +12,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import BrokerUnavailable, StateError
 from ..pipelines.brokers.base import Batch, Broker, Part
 from .applying import Changes
 from .chain import Chain
@@ -26,14 +26,16 @@ from .control_feed import ControlFeed
 from .ledger import Ledger
 from .outbox import Outbox
 from .outcome import Outcome
-from .owned import Owned, too_torn
+from .owned import Owned, check_torn
 from .publish import Names, Said, announcements, score_records
 from .reading import Read, Reader
 from .recovery import Recovery
 from .refusals import Refusals
-from .restore import cut, read_changelog, recovered
+from .restore import cut
 from .rulings import Rulings
 from .settings import Decode, Stream
+from .stopping import StopAsked, Stopping
+from .takeover import Takeover
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ class Setup(NamedTuple):
     beat: Callable[[], None]
     starts: Mapping[Part, int]
     """Where partitions of a new group begin, if not by the start policy: behind what was trained on."""
+    stopping: Stopping
 
 
 class StreamLoop:
@@ -89,21 +92,22 @@ class StreamLoop:
         self._consumer = setup.broker.consumer(setup.stream.group_id, start=setup.stream.start)
         self._side = setup.broker.consumer()
         self._outbox = Outbox(
-            setup.broker.producer(), setup.stream, self.state.parts.__getitem__, setup.clocks.wall
+            setup.broker.producer(),
+            setup.stream,
+            self.state.parts.__getitem__,
+            setup.clocks,
+            setup.stopping,
         )
         self._names = Names(
-            setup.stream.name, self.state.schema.names, self.state.table.name, self.state.parts
-        )
-        self._recovery = Recovery(
-            setup.chain,
-            setup.reader,
-            setup.rulings,
             setup.stream.name,
-            self._side,
-            self._start_of,
-            setup.beat,
+            self.state.schema.names,
+            self.state.table.name,
+            self.state.parts,
+            setup.stream.runbook,
         )
         self.owned: dict[Part, Owned] = {}
+        self.restoring = False
+        """Partitions are being taken over: some of those owned may not be ready yet."""
         self._changes = Changes(
             setup.chain,
             setup.rulings,
@@ -118,14 +122,29 @@ class StreamLoop:
         self._checkpoints = Checkpoints(
             self._consumer, self._side, self._outbox, self.state, setup.ledger, setup.writer
         )
+        self._takeover = Takeover(
+            setup.broker,
+            self._consumer,
+            setup.stream.changelog,
+            Recovery(
+                setup.chain,
+                setup.reader,
+                setup.rulings,
+                setup.stream.name,
+                self._side,
+                self._start_of,
+                self._still_on,
+            ),
+            self._changes,
+            self._checkpoints,
+            self._outbox,
+            setup.clocks,
+            setup.stopping,
+        )
         self._flights: deque[Flight] = deque()
         self._questions: deque[tuple[Callable[[], object], Future[object]]] = deque()
-        self._stopping = self._failed = False
+        self._failed = False
         self._committed_at = self._controlled_at = setup.clocks.monotonic()
-
-    def stop(self) -> None:
-        """Ask the loop to end: what is under way is finished, state written, offsets committed."""
-        self._stopping = True
 
     def ask(self, question: Callable[[], object]) -> Future[object]:
         """Have `question` answered between two batches, where the state stands still."""
@@ -134,15 +153,16 @@ class StreamLoop:
         return answer
 
     def run(self) -> None:
-        """Consume until `stop`.
+        """Consume until a stop is asked for: what is under way is finished, state written, offsets committed.
 
         Raises:
             TocsinError: what a person must see to; everything before it is committed or will be read again.
         """
         try:
             self._consumer.subscribe(self.stream.topics, self._assigned, self._revoked, self._lost)
-            while not self._stopping:
-                self._turn()
+            with suppress(StopAsked):  # in the midst of a restore
+                while not self._s.stopping.asked():
+                    self._turn()
             self._consumer.close()  # revokes, and so settles, snapshots and commits
         except BaseException:
             self._failed = True  # what was under way is neither sent nor committed: it will be read again
@@ -155,9 +175,11 @@ class StreamLoop:
     def _turn(self) -> None:
         self._s.beat()
         now = self._s.clocks.monotonic()
-        if now - self._controlled_at >= CONTROL_S:
+        if now - self._controlled_at >= CONTROL_S or self._changes.waiting:
             self._controlled_at = now
-            self._take_changes()
+            self._hear_changes()
+            if not self._act_changes():
+                return
         with self._s.ledger.stage("consume"):
             batch = self._consumer.consume(BATCH, self._patience())
         self._note_events()
@@ -253,21 +275,12 @@ class StreamLoop:
             self._outbox.decide(part, decision)
         if self.stream.scores is not None:
             self._outbox.scores(score_records(outcome, self._names))
-        self._check_torn()
+        check_torn(self.stream.name, self.state.table.torn, len(self.state.table))
 
     def _drain(self) -> None:
         """Let everything under way land."""
         while self._flights:
             self._land()
-
-    def _check_torn(self) -> None:
-        table = self.state.table
-        if too_torn(table.torn, len(table)):
-            raise StateError(
-                f"stream {self.stream.name}: {table.torn} of {len(table)} entities were seen in more than one "
-                "partition, so their state is torn apart. Produce with the entity as the message key, so that each "
-                "entity stays in one partition, and start a stream with a new name."
-            )
 
     def _note_events(self) -> None:
         events = self._consumer.events()
@@ -280,14 +293,18 @@ class StreamLoop:
 
     # -- changes ---------------------------------------------------------------------------------
 
-    def _take_changes(self) -> None:
-        """Take in what came on the control topic, and let it act in every partition from its next record on."""
+    def _hear_changes(self) -> None:
+        """Take in what came on the control topic."""
         for arrived in self._s.control.arrived():
             self._s.ledger.change(arrived)
+
+    def _act_changes(self) -> bool:
+        """Let it act in every partition from its next record on; False where no record may be read before it does."""
         behind = self._changes.behind(self.owned.values())
-        if behind:
-            self._drain()
-            self._changes.act(behind)
+        if not behind:
+            return True
+        self._drain()
+        return self._changes.act(behind)
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -319,39 +336,22 @@ class StreamLoop:
     # -- partitions that come and go -------------------------------------------------------------
 
     def _assigned(self, parts: list[Part]) -> dict[Part, int]:
+        self.restoring = True
         self._drain()
-        self._take_changes()
+        self._hear_changes()
         begun = self._s.clocks.monotonic()
-        restored = read_changelog(self._s.broker, self.stream.changelog, parts)
-        stored = self._consumer.committed(parts)
-        fresh = []
-        replayed = 0
-        for part in parts:
-            self.owned[part], count = self._recovery.recover(part, recovered(restored[part]), stored[part])
-            replayed += count
-            if restored[part].torn:
-                log.warning(
-                    "the newest snapshot was not whole; the one before it is used", extra={"part": part}
-                )
-            self._changes.act_pending(self.owned[part], self.owned[part].next_offset)
-            if restored[part].snapshot is None:
-                fresh.append(self.owned[part])
-        self._begin(fresh)
+        taken, replayed = self._takeover.take(parts)
+        self.owned.update(taken)
+        self.restoring = False
         self._s.ledger.assigned(parts, self._s.clocks.monotonic() - begun, replayed)
-        starts = {part: self.owned[part].next_offset for part in parts}
+        starts = {part: one.next_offset for part, one in taken.items()}
         log.info("partitions assigned", extra={"parts": [f"{t}/{p}@{o}" for (t, p), o in starts.items()]})
         return starts
 
-    def _begin(self, fresh: list[Owned]) -> None:
-        """Write where partitions begin of which nothing was known, before their first record is read."""
-        for owned in fresh:
-            self._changes.write(owned, self.state.rulings[owned.index].change)
-        self._checkpoints.snapshot(fresh, self._s.clocks.monotonic())
-        if fresh and not self._outbox.settle(SETTLE_S):
-            raise BrokerUnavailable(
-                f"The changelog {self.stream.changelog} does not acknowledge where new partitions begin. Check that "
-                f"the brokers at {self._s.broker.bootstrap} which lead it are up."
-            )
+    def _still_on(self) -> None:
+        """Show that a restore goes on, unless a stop was asked for."""
+        self._s.beat()
+        self._s.stopping.check()
 
     def _start_of(self, part: Part) -> int:
         """Where a partition begins of which nothing is known: behind the training, else by the start policy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class Gauges(NamedTuple):
     opened_today: int
     """Incidents opened by the entities owned, in the newest event-time day of each."""
     budget_per_day: float
+    split_over: int | None
+    """Entities that the budget is split over; None where each has a budget of its own."""
+    split_off: Literal["more", "fewer"] | None
+    """The entities known are more than twice as many, or fewer than half."""
     change: int
     calibration: int
     model: tuple[str, str] | None
@@ -46,13 +50,16 @@ class Gauges(NamedTuple):
     parts: dict[Part, PartGauges]
 
 
-def gauges(state: StreamState, parts: dict[Part, int], lags: int, top_k: int = 0) -> Gauges:
-    """The gauges of the partitions `parts` (name -> index in the state)."""
+def gauges(
+    state: StreamState, parts: dict[Part, int], lags: int, top_k: int = 0, *, whole: bool = False
+) -> Gauges:
+    """The gauges of the partitions `parts` (name -> index in the state); `whole` says that these are all."""
     slots = np.concatenate([state.slots_of(index) for index in parts.values()] or [np.zeros(0, np.int32)])
     slots = slots[slots < len(state.decision.core)]
     core = state.decision.core[slots]
     rulings = [state.rulings[index] for index in parts.values() if index in state.rulings]
     newest = min(rulings, key=lambda ruling: ruling.change) if rulings else None
+    split_over = newest.entities if newest and not newest.budget.per_entity else None
     return Gauges(
         entities=len(slots),
         warming=int(np.count_nonzero(state.window.held[slots] < lags)),
@@ -61,6 +68,8 @@ def gauges(state: StreamState, parts: dict[Part, int], lags: int, top_k: int = 0
         firing=int(np.count_nonzero(core["phase"] == Phase.FIRING)),
         opened_today=int(core["day_count"].sum()),
         budget_per_day=newest.share * len(slots) if newest else 0.0,
+        split_over=split_over,
+        split_off=None if split_over is None else split_off(len(slots), split_over, whole),
         change=newest.change if newest else -1,
         calibration=newest.recalibrated.version if newest and newest.recalibrated else 0,
         model=(newest.model.name, newest.model.version.profile) if newest else None,
@@ -68,6 +77,16 @@ def gauges(state: StreamState, parts: dict[Part, int], lags: int, top_k: int = 0
         top=_top(state, slots, top_k),
         parts={part: _part(state, index) for part, index in parts.items()},
     )
+
+
+def split_off(known: int, split_over: int, whole: bool) -> Literal["more", "fewer"] | None:
+    """Whether a count of entities is twice off the one that the budget is split over.
+
+    Who owns only some of the partitions cannot know that there are too few.
+    """
+    if known > 2 * split_over:
+        return "more"
+    return "fewer" if whole and 2 * known < split_over else None
 
 
 def _top(state: StreamState, slots: Any, top_k: int) -> dict[tuple[str, ...], float]:

@@ -6,8 +6,9 @@ the chain.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,9 +26,8 @@ from .timestamps import Unit
 
 BATCH_RECORDS = 16_384
 WAIT_S = 0.5
-QUIET_WAITS = 10
-"""Empty waits in a row after which the offsets still missing are taken for transaction marks."""
-DOWN_WAITS = 60
+PATIENCE_S = 30.0
+"""How long nothing may come while the ends are not reached."""
 LATEST_MS = 2**62
 SAMPLE_MESSAGES = 2000
 LABEL = "label"
@@ -75,30 +75,31 @@ def read(
 ) -> Iterator[Batch]:
     """The records of all spans, in batches; each partition in the order of its offsets.
 
-    `since_ms` and `until_ms` leave out records with an earlier or later broker timestamp.
+    `since_ms` and `until_ms` leave out records with an earlier or later broker timestamp. Marks of transactions
+    and records that are no longer held never show; the consumer's position says that they were passed.
 
     Raises:
-        BrokerUnavailable: the broker went away and did not return.
+        BrokerUnavailable: nothing came for `PATIENCE_S` although an end was not reached.
     """
     end = {span.part: span.last for span in wanted}
     earliest = -1 if since_ms is None else since_ms
     latest = LATEST_MS if until_ms is None else until_ms
     open_parts = set(end)
     consumer.assign([(*span.part, span.first) for span in wanted])
-    waits = 0
+    quiet_since: float | None = None
     while open_parts:
         batch = consumer.consume(BATCH_RECORDS, WAIT_S)
         if not batch:
-            waits += 1
-            if consumer.broker_down and waits > DOWN_WAITS:
-                raise BrokerUnavailable(
-                    f"the broker stopped answering while records were read; missing is the rest of "
-                    f"{len(open_parts)} partitions. Run it again when the broker is back"
-                )
-            if not consumer.broker_down and waits > QUIET_WAITS:
-                return
+            at = consumer.position()
+            passed = {part for part in open_parts if at.get(part, -1) >= end[part]}
+            open_parts -= passed
+            consumer.pause(passed)  # what is appended from now on is not waited for
+            now = time.monotonic()
+            quiet_since = now if quiet_since is None else quiet_since
+            if open_parts and now - quiet_since >= PATIENCE_S:
+                raise BrokerUnavailable(_cut_short(wanted, at, open_parts))
             continue
-        waits = 0
+        quiet_since = None
         keep = []
         for row, part in enumerate(zip(batch.topic, batch.partition, strict=True)):
             offset = batch.offset[row]
@@ -109,6 +110,18 @@ def read(
                 consumer.pause([part])
         if keep:
             yield batch if len(keep) == batch.size else _rows(batch, keep)
+
+
+def _cut_short(wanted: Sequence[Span], at: Mapping[Part, int], open_parts: set[Part]) -> str:
+    listed = ", ".join(
+        f"{part[0]}[{part[1]}] is at offset {at.get(part, first)} of {last}"
+        for part, first, last in wanted
+        if part in open_parts
+    )
+    return (
+        f"Reading stopped short: nothing came for {PATIENCE_S:.0f} s, but {listed}. Check that the brokers which "
+        "lead these partitions are up, and run it again."
+    )
 
 
 class Decoding(NamedTuple):

@@ -39,7 +39,6 @@ class Reason(StrEnum):
     NOT_OBJECT = "not_object"
     MISSING_ENTITY = "missing_entity"
     BAD_ENTITY = "bad_entity"
-    ENTITY_LIMIT = "entity_limit"
     BAD_TIME = "bad_time"
     TIME_OUT_OF_RANGE = "time_out_of_range"
     WRONG_TYPE = "wrong_type"
@@ -275,7 +274,4 @@ def _meet(name: str, part: int, table: SlotTable) -> int:
         raise Refused(
             Reason.BAD_ENTITY, f"the entity's name has {size} bytes, {MAX_ENTITY_BYTES} are allowed"
         )
-    slot = table.intern(part, name)
-    if slot == NO_SLOT:
-        raise Refused(Reason.ENTITY_LIMIT, f"the partition already holds {table.limit} entities")
-    return slot
+    return table.intern(part, name)

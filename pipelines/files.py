@@ -186,9 +186,6 @@ class _Merge:
         for code in codes[np.sort(first)].tolist():
             if self._slots[code] == NO_SLOT:
                 self._slots[code] = self._table.intern(0, names[code])
-                if self._slots[code] == NO_SLOT:
-                    limit = self._table.limit
-                    raise DataError(f"the files hold more than the {limit} entities that are allowed")
         slots: NDArray[np.int32] = self._slots[codes]
         return slots
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, TooFewRecords
 from ..models.scaling import DEAD_SHARE
 from .sequences import Series
 
@@ -54,13 +54,14 @@ def make_plan(
     time. The others are left out, and said: to the model they are new.
 
     Raises:
-        DataError: no entity counts, no feature is ever present, or more entities than `max_entity_models` are
-            to have a panel each.
+        TooFewRecords: no entity counts.
+        DataError: no feature is ever present, or more entities than `max_entity_models` are to have a panel
+            each.
     """
     least = max(min_records, LEAST_RECORDS)
     usable = [one for one in series if _enough(one, least, min_span_us)]
     if not usable:
-        raise DataError(_too_few(series, least))
+        raise TooFewRecords(_too_few(series, least))
     warnings: list[str] = []
     left_out = [one.entity for one in series if not _enough(one, least, min_span_us)]
     if left_out:

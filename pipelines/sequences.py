@@ -32,6 +32,8 @@ class Series(NamedTuple):
     """[n + L - 1, F], NaN is missing: row i of the others is row i + L - 1 here, after its past."""
     jump: NDArray[np.float32]
     """[n, F] value less the running mean of its past, NaN where missing."""
+    span_us: int
+    """Event time from the first to the last accepted record, those included that are not scored."""
 
     @property
     def records(self) -> int:
@@ -42,11 +44,6 @@ class Series(NamedTuple):
     def accepted(self) -> int:
         """Records with a place in time, those included that only fill the first window."""
         return len(self.values)
-
-    @property
-    def span_us(self) -> int:
-        """Event time from the first to the last record."""
-        return int(self.time_us[-1] - self.time_us[0]) if len(self.time_us) else 0
 
     @property
     def lags(self) -> int:
@@ -117,12 +114,15 @@ def collect(
     )
     kept: list[_Kept] = []
     heads: dict[int, NDArray[np.float32]] = {}
+    first_us: dict[int, int] = {}
     tally = np.zeros(len(windows.Verdict), np.int64)
     values = 0
     for records in batches:
         if not len(records.slot):
             continue
         state = slots.grow(state, fresh, int(records.slot.max()) + 1)
+        for one, row in _firsts(records.slot):
+            first_us.setdefault(one, int(records.time_us[row]))  # nothing is before it: always accepted
         accepted = windows.accept(state, records, counters, lags, far_ahead_us)
         tally += np.bincount(accepted.verdict, minlength=len(tally))
         kept.append(_keep(records, accepted, heads))
@@ -133,7 +133,14 @@ def collect(
                 f"Take a shorter range, for instance --since 24h"
             )
     counts = Counts(int(tally.sum()), *(int(n) for n in tally))
-    return _series(kept, heads, name_of, lags), counts
+    spans = {one: int(state.newest[one]) - first for one, first in first_us.items()}
+    return _series(kept, heads, spans, name_of), counts
+
+
+def _firsts(slot: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Each slot of [B] slots, and the first row that has it."""
+    found, first = np.unique(slot, return_index=True)
+    return list(zip(found.tolist(), first.tolist(), strict=True))
 
 
 class _Kept(NamedTuple):
@@ -146,15 +153,17 @@ class _Kept(NamedTuple):
 def _keep(records: Records, accepted: windows.Accepted, heads: dict[int, NDArray[np.float32]]) -> _Kept:
     """The rows that can be scored; the past of an entity's first one goes into `heads`."""
     slot = records.slot[accepted.row]
-    found, first = np.unique(slot, return_index=True)
-    for one, row in zip(found.tolist(), first.tolist(), strict=True):
+    for one, row in _firsts(slot):
         if one not in heads:
             heads[one] = accepted.window[row, :-1].astype(np.float32, copy=True)
     return _Kept(slot, records.time_us[accepted.row], accepted.window[:, -1].copy(), accepted.jump)
 
 
 def _series(
-    kept: list[_Kept], heads: dict[int, NDArray[np.float32]], name_of: Callable[[int], str], lags: int
+    kept: list[_Kept],
+    heads: dict[int, NDArray[np.float32]],
+    spans: dict[int, int],
+    name_of: Callable[[int], str],
 ) -> list[Series]:
     if not heads:
         return []
@@ -164,7 +173,8 @@ def _series(
     best: dict[str, Series] = {}
     for one, head in heads.items():
         rows = order[bounds[one] : bounds[one + 1]]
-        series = Series(name_of(one), time_us[rows], np.concatenate([head, values[rows]]), jump[rows])
+        whole = np.concatenate([head, values[rows]])
+        series = Series(name_of(one), time_us[rows], whole, jump[rows], spans[one])
         # One entity in two partitions has two histories; neither is whole, and the longer one says more.
         if series.entity not in best or series.records > best[series.entity].records:
             best[series.entity] = series

@@ -49,13 +49,9 @@ def reset(state: State, slots: NDArray[np.int32], fresh: State) -> None:
 
 
 class SlotTable:
-    """Names to slots. One dictionary entry per entity; nothing else is kept as a Python object.
+    """Names to slots. One dictionary entry per entity; nothing else is kept as a Python object."""
 
-    `limit` bounds the entities of one part; a name beyond it gets no slot (`NO_SLOT`).
-    """
-
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
         self.torn = 0
         """Names that were met in a part while another part held them: their state is torn."""
         self._slots: dict[int, dict[str, int]] = {}
@@ -78,13 +74,11 @@ class SlotTable:
         return self._slots.setdefault(part, {})
 
     def intern(self, part: int, name: str) -> int:
-        """The slot of (part, name), given out now if it is new; `NO_SLOT` where the part is full."""
+        """The slot of (part, name), given out now if it is new."""
         names = self._slots.setdefault(part, {})
         slot = names.get(name)
         if slot is not None:
             return slot
-        if self.limit is not None and len(names) >= self.limit:
-            return NO_SLOT
         if any(name in other for held, other in self._slots.items() if held != part):
             self.torn += 1
         if self._free:

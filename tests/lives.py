@@ -289,7 +289,8 @@ class Life:
     def _read(self, batch: Batch) -> Any:
         partition, offset = np.array(batch.partition), np.array(batch.offset)
         records = self.feed.records(self.chain, partition, offset)
-        return SimpleNamespace(rows=batch.size, records=records, admitted=self.chain.state.table.take_new())
+        admitted = self.chain.state.table.take_new()
+        return SimpleNamespace(rows=batch.size, records=records, admitted=admitted, sizes={})
 
     def snapshots(self) -> list[dict[str, NDArray[Any]]]:
         """The whole state of each partition, but for which index it bears in this process."""

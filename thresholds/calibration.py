@@ -144,24 +144,20 @@ def reopen(
     calibration: Calibration,
     rows: NDArray[np.int64],
     *,
-    share: NDArray[np.float64] | float | None = None,
     weight: float = 0.0,
 ) -> None:
     """Open the slots' next epoch from other rows, in place: a recalibration of the same model.
 
-    Medians, floors, S and its half-life, smoothing, open incidents and what the entities are learning stay.
+    Medians, floors, S and its half-life, smoothing, budget, open incidents and what the entities are learning stay.
 
     Args:
         state: the state to change.
         slots: [k] slots.
         calibration: where from.
         rows: [k] row of each slot.
-        share: another budget, openings a day; None keeps it.
         weight: scale the history to that many records, 0 = as it is.
     """
     slots = np.require(slots, np.int32, ["C", "W"])
-    if share is not None:
-        state.core["share"][slots] = share
     epochs = np.require(state.core["epoch"][slots] + 1, np.int32, ["C", "W"])
     _open_epochs(
         state, slots, plain(calibration), np.require(rows, np.int64, ["C", "W"]), epochs, float(weight)

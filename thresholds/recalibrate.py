@@ -41,23 +41,26 @@ class Change(NamedTuple):
     records: int
 
 
+def suffices(history: History) -> bool:
+    """Whether a history is long enough to make a calibration of: REFRESH records."""
+    return len(history.score) >= REFRESH
+
+
 def recalibrate(
     histories: Sequence[History], current: Calibration, share: float, settings: Settings
 ) -> tuple[Calibration, list[Change]]:
-    """New rows, one per history and in its order, at a budget of `share` openings a day and entity.
+    """New rows at a budget of `share` openings a day and entity, and a line of the table for each history.
 
-    An entity with fewer than REFRESH records of history keeps its calibration; only its level follows the
-    new budget, from the openings already counted. Otherwise histogram, openings, span and level are the
-    history's.
-    Medians, floors and half-lives stay: they belong to the model version.
+    There is one row, in their order, for each history that `suffices`: histogram, openings, span and level are the
+    history's; medians, floors and half-lives stay, as they belong to the model version. Other entities keep their
+    calibration; their line shows the level that the openings counted in it ask for at that budget.
     """
     rows, changes = [], []
     for history in histories:
         own = take(current, [history.row])
         half_life, before = float(own.half_life[0]), float(own.level[0])
-        if len(history.score) < REFRESH:
+        if not suffices(history):
             level, caution = level_by_rule(own, 0, share)
-            rows.append(own._replace(level=np.array([level])))
             expected = expected_after = observed = float("nan")
         else:
             start = float(np.median(history.score))

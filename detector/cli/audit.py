@@ -62,9 +62,11 @@ def list_changes(config: ConfigOption = None, stream: StreamOption = None, json:
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any], about: str) -> str:
-    parts = [f"{name}: {_said(before[name])} -> {_said(after[name])}" for name in after]
+    parts = [f"{name}: {_said(name, before[name])} -> {_said(name, after[name])}" for name in after]
     return "; ".join([about, *parts] if about else parts)
 
 
-def _said(value: Any) -> str:
-    return "as configured" if value is None else str(value)
+def _said(name: str, value: Any) -> str:
+    if value is None:
+        return "as configured"
+    return "the default" if name in ("budget", "max_incidents") and not value else str(value)

@@ -40,7 +40,8 @@ def recalibrate(
         str | None, typer.Option(help='The new alert budget, for instance "2/day" or "1/week per entity".')
     ] = None,
     entity: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Alter only the entities whose name matches.")
+        str | None,
+        typer.Option(metavar="GLOB", help="Alter only the entities whose name matches; the budget stays."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change and publish nothing.")
@@ -60,9 +61,14 @@ def recalibrate(
     from ...errors import DataError, SettingsError
     from ...pipelines.brokers import open_broker
     from ..control import artefacts_of, publish
+    from ..recalibrating import kept
     from ..signed import signed_by
 
-    settings = load_settings(config, {"thresholds.budget": budget})
+    if entity is not None and budget is not None:
+        raise SettingsError(
+            "a budget belongs to the whole stream: give either --budget, or --entity with --since or --data."
+        )
+    settings = load_settings(config)
     chosen = settings.stream(stream)
     with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
         artefacts = artefacts_of(settings, chosen)
@@ -78,22 +84,25 @@ def recalibrate(
             return
         if since is None and not data and budget is None:
             raise SettingsError(
-                "recalibrate needs --since WHEN, --data PATH or --budget: what should it go by?"
+                f"recalibrate needs --since WHEN{' or' if entity else ','} --data PATH"
+                f"{'' if entity else ' or --budget'}: what should it go by?"
             )
         proposal = _propose(settings, chosen, broker, since, data or [], budget, entity, author, reason)
         version = None if dry_run else publish(broker, chosen.control, proposal.change, artefacts)
     shown = _table(proposal)
     if json:
-        _told(version, json, {"budget": proposal.change.budget, "entities": shown})
+        _told(version, json, {"budget": proposal.budget.text, "entities": shown})
         return
     columns = ("entity", "level", "new", "expected/day", "new", "observed/day", "records", "remark")
     most = sorted(shown, key=lambda row: -abs(row["level_after"] - row["level_before"]))[:SHOWN]
     print_table(columns, [tuple(row.values()) for row in most])
     if len(shown) > len(most):
         notice(f"… and {len(shown) - len(most)} more entities; --json lists all.")
+    if any(kept(row) for row in proposal.rows):
+        notice("kept: too few recent scores; a new budget moves the level at the entity's next refresh.")
     typer.echo(
         f"new entities: level {proposal.prior_before:.3f} -> {proposal.prior_after:.3f}; "
-        f"budget {proposal.change.budget} over {proposal.change.entities} entities"
+        f"budget {proposal.budget.text} over {proposal.entities} entities"
     )
     _told(version, json, {})
 
@@ -109,31 +118,47 @@ def _propose(
     author: str | None,
     reason: str,
 ) -> Proposal:
+    from ...errors import SettingsError
     from ...thresholds.budget import parse_budget
     from ..recalibrating import of_replay, of_scores_topic, propose
-    from ..replaying import prepare, ruling_now
+    from ..replaying import prepare, rulings_now
     from ..when import parse_when
 
+    try:
+        wanted = parse_budget(budget) if budget else None
+    except ValueError as wrong:
+        raise SettingsError(f"--budget: {wrong}.") from None
     with ExitStack() as stack:
-        ruling = ruling_now(broker, settings, stream)
+        rulings = rulings_now(broker, settings, stream)
+        ruling = rulings.ruling()
         if data or (since is not None and stream.scores is None):
+            # Under what is in force now, even where other models scored those records: one scale for all scores.
             prepared = stack.enter_context(
-                prepare(settings, stream, data, since=since, until=None, changes=None, model=None)
+                prepare(
+                    settings,
+                    stream,
+                    data,
+                    since=since,
+                    until=None,
+                    changes=None,
+                    model=None,
+                    in_force=rulings,
+                )
             )
             recent = of_replay(prepared.steps(), prepared.names.entity)
         elif since is not None:
-            recent = of_scores_topic(broker, stream, parse_when(since))
+            recent = of_scores_topic(broker, stream, parse_when(since), ruling.model.name)
         else:
             recent = {}
-        chosen = parse_budget(budget) if budget else ruling.budget
-        why = (
-            reason
-            or f"recalibrate {f'--since {since} ' if since else ''}{f'--budget {budget}' if budget else ''}"
-        )
-        return propose(ruling, recent, chosen, entity, author, why.strip())
+        options = {"--since": since, "--budget": budget, "--entity": entity}
+        given = [f"{name} {value}" for name, value in options.items() if value]
+        why = reason or " ".join(["recalibrate", *(f"--data {path}" for path in data), *given])
+        return propose(ruling, recent, wanted, entity, author, why)
 
 
 def _table(proposal: Proposal) -> list[dict[str, Any]]:
+    from ..recalibrating import kept
+
     return [
         {
             "entity": row.entity,
@@ -143,7 +168,11 @@ def _table(proposal: Proposal) -> list[dict[str, Any]]:
             "expected_after": row.expected_after,
             "observed": row.observed,
             "records": row.records,
-            "remark": row.caution.name.lower().replace("_", " ") if row.caution else "",
+            "remark": "kept"
+            if kept(row)
+            else row.caution.name.lower().replace("_", " ")
+            if row.caution
+            else "",
         }
         for row in proposal.rows
     ]

@@ -34,6 +34,11 @@ def _show(stream: dict[str, Any]) -> None:
         typer.echo(
             f"  {collected['records']} records of {collected['entities']} entities, {collected['enough']} with enough"
         )
+        if collected["too_few"]:
+            typer.echo(
+                f"  the last training found too few usable ones, the next begins at {collected['needed']} records: "
+                f"{collected['too_few']}"
+            )
     if "model" in stream:
         over = f", recalibrated by change {stream['recalibration']}" if stream["recalibration"] else ""
         typer.echo(f"  model {stream['model']} ({stream['profile']}){over}; change {stream['change']}")
@@ -43,6 +48,12 @@ def _show(stream: dict[str, Any]) -> None:
             f"  {stream['entities_known']} entities, {stream['entities_warming']} warming; "
             f"{stream['incidents_open']} incidents open, {stream['incidents_pending']} pending"
         )
+        if stream["entities_off"]:
+            what = "more than twice" if stream["entities_off"] == "more" else "fewer than half"
+            typer.echo(
+                f"  that is {what} the {stream['entities']} that the budget is split over; `tocsin recalibrate` "
+                "splits it anew"
+            )
     if stream.get("partitions"):
         columns = ("topic", "partition", "next_offset", "committed", "snapshot_offset")
         print_table(columns, [tuple(part[name] for name in columns) for part in stream["partitions"]])

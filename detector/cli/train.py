@@ -52,6 +52,7 @@ def train(
         int | None, typer.Option("--min-records", help="Records that an entity needs.")
     ] = None,
     nice: Annotated[bool, typer.Option("--nice", help="Give way to other processes.")] = False,
+    first: Annotated[bool, typer.Option("--first", hidden=True)] = False,  # the daemon asks, see bootstrap
     config: ConfigOption = None,
     stream: StreamOption = None,
     json: JsonOption = False,
@@ -60,6 +61,8 @@ def train(
     import time
     from datetime import UTC, datetime
 
+    from ...errors import TooFewRecords
+    from ..bootstrap import TOO_FEW
     from ..learning import learn, register
 
     if nice:
@@ -83,7 +86,13 @@ def train(
         _say_gathered(gathered)
     watch = _Watch(quiet=json)
     with progress("training", 1.0) as update:
-        trained = learn(settings, chosen, gathered, lambda step: watch.hear(step, update))
+        try:
+            trained = learn(settings, chosen, gathered, lambda step: watch.hear(step, update))
+        except TooFewRecords as fault:
+            if not first:
+                raise
+            notice(str(fault))
+            raise typer.Exit(TOO_FEW) from None
     watch.finish()
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     seconds = time.monotonic() - began

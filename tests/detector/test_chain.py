@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from lives import Diary, Life, differences, state_differences
@@ -17,12 +18,14 @@ from telemetry import Fleet
 from tocsin.detector import alerts, publish, view
 from tocsin.detector.chain import Chain, Outcome
 from tocsin.detector.changelog import Restorer, encode_snapshot
-from tocsin.detector.changes import Resolve
+from tocsin.detector.changes import Resolve, Revert, unpack_arrays
+from tocsin.detector.inforce import NO_ROW, OF_MODEL
 from tocsin.errors import StateError
 from tocsin.pipelines import location
 from tocsin.pipelines.records import NO_TIME, Records
 from tocsin.pipelines.windows import Verdict
-from tocsin.thresholds.constants import Basis, Learning, Phase
+from tocsin.thresholds.constants import PRIOR_WEIGHT, Basis, Learning, Phase
+from tocsin.thresholds.state import CORE
 from tocsin.thresholds.warm import warm
 from versions import STAMP, TOPIC, TRAINED, Feed, Stand, after, promotion
 
@@ -387,6 +390,90 @@ def test_promotion_of_an_entity_without_a_window_is_ordinary(
         np.exp(decision.median[:1]).astype(np.float32) / 2,
     )
     np.testing.assert_allclose(decision.fast[0], 0.5 * np.exp(decision.median[0]), rtol=1e-6)
+
+
+# -- recalibration ---------------------------------------------------------------------------------
+
+
+def decided(life: Life) -> dict[str, dict[str, np.ndarray]]:
+    """Copies of what is decided by, per entity and field; `share`, which all entities get, is left out."""
+    state = life.chain.state
+    whole = state.decision._asdict() | {name: state.decision.core[name] for name in CORE.names or ()}
+    del whole["core"], whole["share"]
+    slots = state.table.lookup(0).items()
+    return {entity: {name: array[slot].copy() for name, array in whole.items()} for entity, slot in slots}
+
+
+def altered(before: dict[str, dict[str, np.ndarray]], after: dict[str, dict[str, np.ndarray]]) -> set[str]:
+    return {
+        one for one in before if any(v.tobytes() != after[one][k].tobytes() for k, v in before[one].items())
+    }
+
+
+def test_a_recalibration_touches_only_what_it_names(shared_stand: Stand, shared_fleet: Fleet) -> None:
+    """Two entities of each kind, trained and new; one of each is named, then reverted. The budget is everyone's."""
+    names = [shared_fleet.names[i] for i in (38, 39, 40, 41)]
+    life = life_of(shared_stand, feed_of(shared_fleet, range(38, 42), TRAINED, 1700))
+    state, model = life.chain.state, shared_stand.names[0]
+    life.take({0: 5000})
+    assert (state.decision.core["accepted"][state.slots_of(0)] > 100).all()
+    rows = shared_stand.recalibration(model, "9/day", names[:2], 0.2)
+    over = msgspec.structs.replace(rows, names=[names[0], names[2]])
+    budget = shared_stand.recalibration(model, "1/week", [], 0.0)
+    changes = (over, budget, Revert(version=1, **STAMP))
+    seen = [decided(life)]
+    for version, change in enumerate(changes, 1):
+        assert life.add_change(version, change) == ""
+        life.written[0] = [(life.position[0], version)]
+        life.take({0: 0})
+        seen.append(decided(life))
+        ruling = state.rulings[0]
+        assert ruling.change == version
+        assert (state.decision.core["share"][state.slots_of(0)] == ruling.share).all()
+    start, named, rebudgeted, reverted = seen
+    assert altered(start, named) == {names[0], names[2]}
+    assert altered(named, rebudgeted) == set()
+    assert altered(rebudgeted, reverted) == {names[0], names[2]}
+    levels = calibration_of(over)["level"].tolist()
+    for name, level in zip((names[0], names[2]), levels, strict=True):
+        assert named[name]["epoch"] == start[name]["epoch"] + 1
+        assert named[name]["level"] == level
+        assert named[name]["S"] == start[name]["S"]
+    own = shared_stand.models[model].calibration
+    assert (
+        reverted[names[0]]["total"] == own.counts[shared_stand.models[model].version.entities[names[0]]].sum()
+    )
+    assert reverted[names[2]]["total"] == pytest.approx(min(own.counts[-1].sum(), PRIOR_WEIGHT))
+    assert reverted[names[2]]["borrowed"]
+
+
+def test_who_comes_after_recalibrations_starts_from_the_last_that_names_it(shared_stand: Stand) -> None:
+    model = shared_stand.names[0]
+    a, b, c = list(shared_stand.models[model].version.entities)[:3]
+    changes = [
+        shared_stand.recalibration(model, "9/day", some, shift) for some, shift in (([a, b], 1), ([b], 2))
+    ]
+    changes[1] = msgspec.structs.replace(changes[1], budget=None, entities=None, prior=None)
+    changes[0] = msgspec.structs.replace(changes[0], names=[a, "a stranger"])
+    chain, ruling = shared_stand.chain(), shared_stand.rulings(changes).ruling()
+    assert ruling.origins([a, b, c, "a stranger", "another"]).tolist() == [1, 2, OF_MODEL, 1, NO_ROW]
+    assert (ruling.budget.text, ruling.entities) == ("9/day", 2)
+    state = chain.state
+    state.rulings[state.part(TOPIC, 0)] = ruling
+    slots = state.table.intern_all(0, [a, b, c, "a stranger", "another"])
+    state.admit(state.table.take_new())
+    core = state.decision.core[slots]
+    first, second = calibration_of(changes[0]), calibration_of(changes[1])
+    own = shared_stand.models[model].calibration.level[2]
+    expected = [first["level"][0], second["level"][0], own, first["level"][1], ruling.prior.level[0]]
+    assert core["level"].tolist() == expected
+    assert core["epoch"].tolist() == [1] * 5
+    assert core["learning"].tolist() == [Learning.CALIBRATED] * 3 + [Learning.LOCATION] * 2
+    assert core["borrowed"].tolist() == [0, 0, 0, 0, 1]
+
+
+def calibration_of(change: Any) -> dict[str, np.ndarray]:
+    return unpack_arrays(change.calibration, "the change")
 
 
 # -- missing values --------------------------------------------------------------------------------

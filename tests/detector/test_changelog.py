@@ -86,6 +86,8 @@ def test_the_last_complete_snapshot_survives_a_crash_anywhere_and_any_compaction
     found = restore(kept)
     assert same(found.snapshot, snapshot(complete, rows=complete) if complete else None)
     assert not found.torn
+    pieces = written(snapshot(complete, rows=complete), None)[0][:-1] if complete else []
+    assert found.size == sum(len(value or b"") - 32 for _, value in pieces)
 
 
 def test_sides_alternate_and_pieces_stay_small() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -162,12 +163,21 @@ def test_a_recalibration_for_another_model_is_refused() -> None:
     assert "m1, but m2 is in force" in state.refused
 
 
+def test_recalibrations_of_one_model_lie_over_each_other_and_one_of_some_entities_says_nothing_else() -> None:
+    some = msgspec.structs.replace(recalibration("m1", id_="s"), budget=None, entities=None, prior=None)
+    assert decode(encode(some), "x") == some
+    state = fold(versioned(recalibration("m1", "1/day"), some, some))
+    assert state.in_force == InForce(budget="1/day", recalibration=Calibrated(30, "m1", (10, 20)))
+    other = apply(state, Versioned(40, recalibration("m2", "3/day")))  # no promotion has named a model yet
+    assert other.in_force == InForce(budget="3/day", recalibration=Calibrated(40, "m2"))
+
+
 def test_revert_installs_what_was_in_force_before() -> None:
     one, two = recalibration("m1", "1/day", "1"), recalibration("m1", "5/day", "2")
     state = fold(versioned(one, two, Revert(id="3", **WHO, version=20)))
     assert state.in_force == InForce(budget="1/day", recalibration=Calibrated(10, "m1"))
     back = apply(state, Versioned(40, Revert(id="4", **WHO, version=30)))
-    assert back.in_force == InForce(budget="5/day", recalibration=Calibrated(20, "m1"))
+    assert back.in_force == InForce(budget="5/day", recalibration=Calibrated(20, "m1", (10,)))
     first = apply(back, Versioned(50, Revert(id="5", **WHO, version=10)))
     assert first.in_force == InForce()
 

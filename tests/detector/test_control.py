@@ -108,7 +108,9 @@ def test_what_cannot_be_loaded_says_why_and_raises_nothing(artefacts: Artefacts,
     assert "was altered" in unloadable(artefacts, value)
     signature.unlink()
     payload.write_bytes(good)
-    assert "cannot be read (No such file or directory)" in unloadable(artefacts, value)
+    why = unloadable(artefacts, value)
+    assert "cannot be read (No such file or directory)" in why
+    assert "publish the change again: a daemon that runs does not try twice" in why
     signature.write_bytes(proof)
     assert isinstance(from_message(7, value, artefacts), Versioned)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import numpy as np
 import pytest
+from confluent_kafka import Producer as RawProducer
 from telemetry import generate, keys, messages
-from tocsin.errors import DataError, UnknownTopic
+from tocsin.errors import BrokerUnavailable, DataError, UnknownTopic
 from tocsin.pipelines import collect
 from tocsin.pipelines.alignment import Alignment
 from tocsin.pipelines.brokers import Broker
@@ -117,3 +120,70 @@ def test_long_messages_become_records_and_name_their_features() -> None:
     closed = np.concatenate([records.values for records in got])
     np.testing.assert_array_equal(closed, np.repeat(np.arange(len(closed)), 2).reshape(-1, 2))
     assert len(closed) >= 7
+
+
+class Silent:
+    """A consumer from which nothing comes any more; it says only where it is."""
+
+    broker_down = False
+
+    def __init__(self, *positions: int) -> None:
+        self._positions = list(positions)
+        self.paused: set[tuple[str, int]] = set()
+
+    def assign(self, offsets) -> None:
+        assert list(offsets) == [("t", 0, 3)]
+
+    def consume(self, max_records: int, timeout_s: float) -> collect.Batch:
+        return batch([])
+
+    def position(self):
+        at = self._positions.pop(0) if len(self._positions) > 1 else self._positions[0]
+        return {("t", 0): at} if at else {}
+
+    def pause(self, parts) -> None:
+        self.paused |= set(parts)
+
+
+def test_quiet_before_the_end_is_an_error_that_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "PATIENCE_S", 0.05)
+    wanted = [Span(("t", 0), 3, 9)]
+    with pytest.raises(BrokerUnavailable, match=r"t\[0\] is at offset 7 of 9"):
+        list(read(Silent(7), wanted))
+    with pytest.raises(BrokerUnavailable, match=r"t\[0\] is at offset 3 of 9"):
+        list(read(Silent(0), wanted))  # nothing was met at all
+
+
+def test_quiet_at_the_end_is_the_end_though_the_last_offsets_never_showed() -> None:
+    consumer = Silent(7, 9)
+    assert list(read(consumer, [Span(("t", 0), 3, 9)])) == []
+    assert consumer.paused == {("t", 0)}
+
+
+def test_a_broker_that_goes_away_is_an_error_and_not_the_end(
+    embedded, fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "PATIENCE_S", 1.0)
+    embedded.admin().create("cut", 1)
+    produce(embedded, "cut", 1, list(zip(keys(fleet), messages(fleet), strict=True)))
+    wanted = spans(embedded, ["cut"])
+    batches = read_all(embedded, [wanted[0]._replace(last=wanted[0].last + 1)])
+    assert next(batches).size > 0
+    embedded.down()
+    with pytest.raises(BrokerUnavailable, match=rf"of {wanted[0].last + 1}\b"):
+        list(batches)
+
+
+@pytest.mark.kafka
+def test_marks_of_transactions_are_passed_without_waiting(kafka, kafka_broker, kafka_topic, fleet) -> None:
+    name = kafka_topic()
+    raw = RawProducer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name, "retry.backoff.ms": 5})
+    raw.init_transactions(10)
+    raw.begin_transaction()
+    for key, value in list(zip(keys(fleet), messages(fleet), strict=True))[:5]:
+        raw.produce(name, value, key)
+    raw.commit_transaction(10)
+    assert spans(kafka_broker, [name]) == [Span((name, 0), 0, 6)]
+    began = time.monotonic()
+    assert sum(one.size for one in read_all(kafka_broker, spans(kafka_broker, [name]))) == 5
+    assert time.monotonic() - began < collect.PATIENCE_S / 2

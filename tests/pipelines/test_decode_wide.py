@@ -201,12 +201,6 @@ def test_a_single_feature_and_an_empty_batch() -> None:
     assert empty.records.values.shape == (0, 1)
 
 
-def test_entities_beyond_the_limit_are_refused_by_name_of_reason() -> None:
-    got = read(message(host="a"), message(host="b"), message(host="a"), table=SlotTable(limit=1))
-    assert [one.reason for one in got.rejected] == [Reason.ENTITY_LIMIT]
-    assert got.message.tolist() == [0, 2]
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: (

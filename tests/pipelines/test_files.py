@@ -220,8 +220,6 @@ def test_errors_about_the_choice_of_files(tmp_path: Path) -> None:
         DataFiles([good], schema=FeatureSchema(("w",)))
     with pytest.raises(DataError, match="never be a feature"):
         DataFiles([good], schema=FeatureSchema(("label",)))
-    with pytest.raises(DataError, match="1 entities"):
-        list(DataFiles([good]).batches(SlotTable(limit=1)))
 
 
 def test_a_feature_that_turns_into_text_is_named(tmp_path: Path) -> None:

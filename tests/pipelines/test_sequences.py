@@ -39,7 +39,15 @@ def test_series_hold_each_entity_in_order_with_its_past() -> None:
     np.testing.assert_array_equal(one.rows, own[4:])
     np.testing.assert_array_equal(one.windows(np.array([0, 7, 55])), [own[0:5], own[7:12], own[55:60]])
     assert (one.records, one.lags) == (56, 5)
-    assert one.span_us == 55 * 10_000_000
+    assert one.span_us == 59 * 10_000_000  # from the first record, which has no window yet
+
+
+def test_the_span_is_that_of_all_records_with_a_place_in_time() -> None:
+    fleet = generate(seed=3, entities=1, records=60, features=2)
+    fleet.values[[0, -1]] = np.nan  # accepted, not scored
+    (one,), _ = read(fleet, cuts=(2, 30))
+    assert one.records == 60 - 4 - 1
+    assert one.span_us == 59 * 10_000_000
 
 
 def test_cuts_change_nothing_and_repeats_and_late_records_are_left_out() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tocsin.pipelines import slots
-from tocsin.pipelines.slots import NO_SLOT, SlotTable
+from tocsin.pipelines.slots import SlotTable
 
 
 class State(NamedTuple):
@@ -48,9 +48,9 @@ def test_dropping_a_part_frees_its_slots_for_others() -> None:
     assert table.drop(5).tolist() == []
 
 
-def test_releasing_and_the_limit_of_a_part() -> None:
-    table = SlotTable(limit=2)
-    assert table.intern_all(0, ["a", "b", "c"]).tolist() == [0, 1, NO_SLOT]
+def test_a_slot_that_was_released_is_given_out_again() -> None:
+    table = SlotTable()
+    assert table.intern_all(0, ["a", "b"]).tolist() == [0, 1]
     assert table.intern(1, "c") == 2
     table.release(np.array([0]))
     assert table.intern(0, "c") == 0

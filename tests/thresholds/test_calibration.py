@@ -55,12 +55,11 @@ def test_a_new_epoch_keeps_the_open_incident_and_the_slow_average(bench, calibra
     for i in range(3):
         one.push(2.0, i)
     one.state.core["S"] = 0.3
-    reopen(one.state, np.zeros(1, np.int32), calibrated(np.ones(50), level=1.5), np.zeros(1, int), share=2.0)
+    reopen(one.state, np.zeros(1, np.int32), calibrated(np.ones(50), level=1.5), np.zeros(1, int))
     assert one.core("phase") == Phase.FIRING
     assert one.core("S") == 0.3
     assert one.core("epoch") == 2
     assert one.core("level") == 1.5
-    assert one.core("share") == 2.0
     assert one.core("total") == 50
     assert one.push(0.0, 10)["epoch"] == 2
 

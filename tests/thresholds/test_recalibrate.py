@@ -51,13 +51,14 @@ def test_a_short_history_is_said(current):
     assert change.expected_after == 1.0
 
 
-def test_with_hardly_any_history_only_the_budget_acts(current):
+def test_with_hardly_any_history_there_is_no_row_and_the_line_shows_what_the_budget_asks_for(current):
     current.openings[2, :16] = np.arange(160, 0, -10)
-    rows, (change,) = recalibrate([history("c", 2, 100, 4)], current, 2.0, RULES)
-    np.testing.assert_array_equal(rows.openings[0], current.openings[2])
+    few, enough = history("c", 2, 255, 4), history("a", 0, 256, 4)
+    rows, (change, other) = recalibrate([few, enough], current, 2.0, RULES)
+    assert rows.level.tolist() == [other.level_after]
     assert change.level_after == 0.25 * 11  # 60 allowed in 30 days
     assert np.isnan(change.expected_after)
-    assert change.records == 100
+    assert change.records == 255
 
 
 def test_nothing_to_recalibrate_is_an_empty_table(current):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from telemetry import Fleet, generate, keys, messages
+from tocsin.detector.bootstrap import TOO_FEW
 from tocsin.detector.changes import Promotion, Rollback, Versioned
 from tocsin.detector.cli import main
 from tocsin.detector.control import Artefacts, read_all
@@ -134,6 +135,15 @@ def test_train_from_the_topics_finds_the_same_records(run: Run, two_versions) ->
     assert said["history"][0]["held_out_elbo"] is not None
     # The same records in the same order give the same model: the hash in the name says so.
     assert said["version"].split("-")[1] == listed(run)[0]["version"].split("-")[1]
+
+
+@pytest.mark.parametrize(("asked", "code"), [((), 1), (("--first",), TOO_FEW)])
+def test_too_few_records_fail_and_tell_the_daemon_to_try_later(
+    run: Run, asked: tuple[str, ...], code: int
+) -> None:
+    got, _, err = run("train", "--since", "start", "--min-records", "1000", *asked)
+    assert got == code
+    assert "too few records to train on: of 2 entities the longest" in err
 
 
 def test_show_verify_and_export(run: Run, home: Path) -> None:

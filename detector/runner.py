@@ -1,0 +1,236 @@
+"""One stream from start to stop, in a thread of its own: its model, its changes, its loop, and what it shows."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..errors import SettingsError
+from ..pipelines.brokers import Broker
+from ..pipelines.brokers.base import Part
+from . import layout, view
+from .bootstrap import Progress, first_model
+from .clocks import Clocks
+from .control import artefacts_of, publish
+from .control_feed import ControlFeed
+from .http import Heartbeat
+from .intended import differences, first_changes
+from .ledger import Ledger
+from .metrics import Metrics
+from .owned import Owned
+from .reading import Reader
+from .registry import open_registry
+from .rulings import Rulings
+from .settings import Settings, Stream, settings_hash
+from .startup import make_chain, model_loader, schema_of, warm
+from .stopping import Stopping
+from .stream import Setup, StreamLoop
+from .topics import check
+from .view import ruling_summary
+
+log = logging.getLogger(__name__)
+
+REPORT_S = 1.0
+ANSWER_S = 2.0
+
+
+class StreamRunner:
+    """One stream from start to stop, in a thread of its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stream: Stream,
+        broker: Broker,
+        metrics: Metrics,
+        worker: Executor,
+        clocks: Clocks,
+        stopping: Stopping,
+    ) -> None:
+        self.stream = stream
+        self.settings = settings
+        self.heart = Heartbeat(clocks.monotonic)
+        self.ledger = Ledger(metrics, stream.name, clocks)
+        self.fault: BaseException | None = None
+        self.phase = "starting"
+        self.progress: Progress | None = None
+        self.loop: StreamLoop | None = None
+        self.rulings: Rulings | None = None
+        self.report: dict[str, Any] = {"stream": stream.name, "phase": self.phase}
+        self._broker = broker
+        self._worker = worker
+        self._clocks = clocks
+        self._stopping = stopping
+        self._reported_at = 0.0
+        self._inputs = 0
+        self._top_k = metrics.top_k
+        # Not waited for beyond the deadline: what it did not commit is read again.
+        self.thread = threading.Thread(target=self._guarded, name=f"stream-{stream.name}", daemon=True)
+
+    def unready(self) -> str | None:
+        """None once live, else why not."""
+        if self.fault is not None:
+            return f"stream {self.stream.name} has failed: {self.fault}"
+        if self.phase == "live" and self.loop is not None and self.loop.owned and not self.loop.restoring:
+            return None
+        return f"stream {self.stream.name} is {self.phase}{self._how_far()}"
+
+    def _how_far(self) -> str:
+        if self.progress is None or self.phase not in ("collecting", "training"):
+            return ", but its partitions are not assigned and restored yet" if self.phase == "live" else ""
+        return f": {self.progress.said}"
+
+    def _guarded(self) -> None:
+        try:
+            self._run()
+        except BaseException as fault:  # handed to the main thread, which ends the process
+            self.fault = fault
+        finally:
+            self._enter("stopped")
+
+    def _enter(self, phase: str) -> None:
+        if phase != self.phase:
+            log.info("phase", extra={"stream": self.stream.name, "phase": phase})
+        self.phase = phase
+        self.ledger.phase(phase)
+        self.report = {**self.report, "phase": phase}
+
+    def _run(self) -> None:
+        self._enter("starting")
+        _topics_good(self._broker, self.settings, self.stream)
+        self._inputs = sum(layout.settle(self._broker, self.stream).values())
+        registry = open_registry(self.settings, self.stream)
+        starts: dict[Part, int] = {}
+        if not registry.versions():
+            found = first_model(
+                self._broker,
+                self.settings,
+                self.stream,
+                Path(self.settings.registry.path),
+                self._hear,
+                self._stopping.asked,
+            )
+            if found is None:
+                return
+            starts = found
+        self._enter("restoring")
+        schema = schema_of(self.stream, registry, self.settings)
+        rulings = Rulings(self.settings, model_loader(registry, self.settings, self.stream, schema))
+        artefacts = artefacts_of(self.settings, self.stream)
+        with ThreadPoolExecutor(1, f"models-{self.stream.name}") as loader:
+            control = ControlFeed(self._broker, self.stream.control, artefacts, rulings, loader)
+            for change in first_changes(rulings.effective().in_force, self.settings, registry):
+                publish(self._broker, self.stream.control, change, artefacts)
+            control.catch_up()
+            for name, (mine, in_force) in differences(rulings.effective().in_force, self.settings).items():
+                log.warning(
+                    "the control topic wins over the file; SIGHUP publishes the file's",
+                    extra={"setting": name, "file": mine, "in_force": in_force},
+                )
+            self.rulings = rulings
+            warm(self.stream, schema, rulings.ruling())
+            chain = make_chain(self.stream, schema, rulings.ruling().model)
+            self.loop = StreamLoop(
+                Setup(
+                    stream=self.stream,
+                    decode=self.settings.decode,
+                    broker=self._broker,
+                    chain=chain,
+                    reader=Reader(self.stream, self.settings.decode, chain.state),
+                    rulings=rulings,
+                    control=control,
+                    ledger=self.ledger,
+                    worker=self._worker,
+                    clocks=self._clocks,
+                    config_hash=settings_hash(self.settings, self.stream),
+                    snapshot_every_s=self.settings.state.snapshot_every.seconds,
+                    writer=secrets.randbits(32),
+                    beat=self._beat,
+                    starts=starts,
+                    stopping=self._stopping,
+                )
+            )
+            self._enter("live")
+            self.loop.run()
+            control.close()
+
+    def _hear(self, phase: str, progress: Progress) -> None:
+        self.heart.beat()
+        self.progress = progress
+        self._enter(phase)
+        self.ledger.training(progress.share)
+        self.report = {"stream": self.stream.name, "phase": phase, "collected": progress._asdict()}
+
+    def _beat(self) -> None:
+        self.heart.beat()
+        now = self._clocks.monotonic()
+        if now - self._reported_at >= REPORT_S and self.loop is not None:
+            self._reported_at = now
+            self._report(self.loop)
+
+    def _report(self, loop: StreamLoop) -> None:
+        """Gauges and status, as the arrays stand: the worker may be ahead by the batch it is at."""
+        parts = {part: owned.index for part, owned in loop.owned.items()}
+        shown = view.gauges(loop.state, parts, loop.lags, self._top_k, whole=len(parts) == self._inputs)
+        self.ledger.gauges(shown)
+        ruling = next((loop.state.rulings[index] for index in parts.values()), None)
+        self.report = {
+            "stream": self.stream.name,
+            "phase": self.phase,
+            **(ruling_summary(ruling) if ruling is not None else {}),
+            "entities_known": shown.entities,
+            "entities_off": shown.split_off,
+            "entities_warming": shown.warming,
+            "incidents_open": shown.firing,
+            "incidents_pending": shown.pending,
+            "bytes_per_entity": loop.state.bytes_per_entity(),
+            "partitions": [_part_report(owned) for owned in loop.owned.values()],
+            "recent_alerts": self.ledger.recent[-5:],
+        }
+
+    def entities(self, limit: int, after: str) -> list[dict[str, Any]]:
+        """Entities by name, answered by the loop between two batches."""
+        found: list[dict[str, Any]] = self._ask(
+            lambda loop: view.entities(loop.state, _indices(loop), loop.lags, limit, after), []
+        )
+        return found
+
+    def entity(self, name: str) -> dict[str, Any] | None:
+        """One entity, or None."""
+        found: dict[str, Any] | None = self._ask(
+            lambda loop: view.find(loop.state, _indices(loop), loop.lags, name), None
+        )
+        return found
+
+    def _ask(self, question: Callable[[StreamLoop], Any], otherwise: Any) -> Any:
+        loop = self.loop
+        if loop is None or not self.thread.is_alive():
+            return otherwise
+        return loop.ask(lambda: question(loop)).result(ANSWER_S)
+
+
+def _indices(loop: StreamLoop) -> dict[Part, int]:
+    return {part: owned.index for part, owned in loop.owned.items()}
+
+
+def _part_report(owned: Owned) -> dict[str, Any]:
+    return {
+        "topic": owned.part[0],
+        "partition": owned.part[1],
+        "next_offset": owned.next_offset,
+        "committed": owned.committed,
+        "snapshot_offset": owned.snapshot_offset,
+    }
+
+
+def _topics_good(broker: Broker, settings: Settings, stream: Stream) -> None:
+    """Raises SettingsError with the fix where a topic is missing or wrong."""
+    report = check(broker, settings, [stream])
+    fatal = [finding for finding in report.findings if finding.fatal]
+    if fatal:
+        raise SettingsError("\n".join(f"{f.subject} {f.problem}: {f.fix}." for f in fatal))

@@ -1,0 +1,72 @@
+"""Owning partitions that were just assigned: each restored to its committed offset, or begun where nothing is known."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..errors import BrokerUnavailable
+from ..pipelines.brokers.base import Broker, Consumer, Part
+from .applying import Changes
+from .checkpoints import SETTLE_S, Checkpoints
+from .clocks import Clocks
+from .outbox import Outbox
+from .owned import Owned
+from .recovery import Recovery
+from .restore import read_changelog, recovered
+from .stopping import Stopping
+
+log = logging.getLogger(__name__)
+
+
+class Takeover(NamedTuple):
+    """What partitions are taken over with. Belongs to the loop's thread; nothing may be under way in the chain."""
+
+    broker: Broker
+    consumer: Consumer
+    """The group's member."""
+    changelog: str
+    recovery: Recovery
+    changes: Changes
+    checkpoints: Checkpoints
+    outbox: Outbox
+    clocks: Clocks
+    stopping: Stopping
+
+    def take(self, parts: list[Part]) -> tuple[dict[Part, Owned], int]:
+        """The partitions, each in the state that its changelog and the committed offset say; the records replayed.
+
+        Raises:
+            StopAsked: a stop was asked for before all were ready.
+            StateError: a state does not fit.
+            BrokerUnavailable: the broker does not answer, or does not acknowledge where new partitions begin.
+        """
+        restored = read_changelog(self.broker, self.changelog, parts, self.recovery.beat)
+        stored = self.consumer.committed(parts)
+        owned: dict[Part, Owned] = {}
+        replayed = 0
+        for part in parts:
+            one, count = self.recovery.recover(part, recovered(restored[part]), stored[part])
+            one.snapshot_at = self.clocks.monotonic()
+            owned[part] = one
+            replayed += count
+            if restored[part].torn:
+                log.warning(
+                    "the newest snapshot was not whole; the one before it is used", extra={"part": part}
+                )
+            self.changes.act_pending(one, one.next_offset)
+        self._begin([one for part, one in owned.items() if restored[part].snapshot is None])
+        return owned, replayed
+
+    def _begin(self, fresh: Sequence[Owned]) -> None:
+        """Write where partitions begin of which nothing was known, before their first record is read."""
+        for one in fresh:
+            self.changes.write(one, self.recovery.chain.state.rulings[one.index].change)
+        self.checkpoints.snapshot(fresh, self.clocks.monotonic())
+        if fresh and not self.outbox.settle(SETTLE_S):
+            self.stopping.check()
+            raise BrokerUnavailable(
+                f"The changelog {self.changelog} does not acknowledge where new partitions begin. Check that the "
+                f"brokers at {self.broker.bootstrap} which lead it are up."
+            )

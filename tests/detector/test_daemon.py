@@ -1,0 +1,46 @@
+"""The process around the streams: it ends by its deadline, whoever does not come back."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from unittest.mock import MagicMock
+
+import pytest
+from tocsin.detector import daemon as module
+from tocsin.detector.clocks import Clocks
+from tocsin.detector.daemon import Daemon
+from tocsin.detector.settings import Http, Settings, Stream
+
+
+@pytest.fixture
+def stuck() -> Iterator[Daemon]:
+    """A daemon of two streams that do not end; on its clock seconds pass like hundredths."""
+    streams = tuple(Stream(name=name, topics=("t",)) for name in "ab")
+    ticks = itertools.count(0.0, 0.5)
+    made = Daemon(Settings(streams=streams, http=Http(port=0)), MagicMock(), Clocks(monotonic=ticks.__next__))
+    release = threading.Event()
+    for runner in made.runners:
+        runner.thread = threading.Thread(target=release.wait, daemon=True)
+        join = runner.thread.join
+        runner.thread.join = lambda timeout=None, join=join: join(timeout / 100)  # type: ignore[method-assign,misc]
+    made.stop()
+    yield made
+    release.set()
+
+
+def test_streams_that_do_not_end_are_given_up_at_one_deadline_for_all(stuck: Daemon) -> None:
+    assert not stuck.run()
+
+
+def test_the_process_leaves_without_waiting_for_them(stuck: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, left = MagicMock(), MagicMock()
+    monkeypatch.setattr(module, "open_broker", lambda *_: broker)
+    monkeypatch.setattr(module, "Daemon", lambda *_: stuck)
+    monkeypatch.setattr(module.signal, "signal", MagicMock())
+    monkeypatch.setattr(module.sys, "setswitchinterval", MagicMock())
+    monkeypatch.setattr(module.os, "_exit", left)
+    monkeypatch.setattr(module.logging, "shutdown", MagicMock())
+    module.run(stuck.settings)
+    left.assert_called_once_with(0)

@@ -1,0 +1,251 @@
+"""A stream's loop without a broker: what it waits for before it reads on, when it is ready, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+from tocsin.detector import applying, recovery, takeover
+from tocsin.detector.changelog import Applied, Pair, Restored, Snapshot, encode_applied
+from tocsin.detector.clocks import Clocks
+from tocsin.detector.owned import Owned
+from tocsin.detector.restore import Recovered
+from tocsin.detector.runner import StreamRunner
+from tocsin.detector.settings import Settings, Stream
+from tocsin.detector.stopping import StopAsked, Stopping
+from tocsin.detector.stream import Setup, StreamLoop
+from tocsin.pipelines.brokers.base import Batch, Part, StillWaiting
+
+PART = ("t", 0)
+COMING = [("t", 1), ("t", 2)]
+NOTHING = Batch([], [], [], [], [], [], None)
+
+
+def batch(*offsets: int, part: Part = PART) -> Batch:
+    n = len(offsets)
+    return Batch([part[0]] * n, [part[1]] * n, list(offsets), [0] * n, [None] * n, [b"12345"] * n, None)
+
+
+class Rulings:
+    """Changes 0 to `newest` are known; each is its own ruling."""
+
+    newest = 0
+
+    def known(self) -> list[int]:
+        return list(range(self.newest + 1))
+
+    def ruling(self, version: int | None = None) -> Any:
+        return SimpleNamespace(change=self.newest if version is None else version, label="")
+
+
+class Stage:
+    """A loop on fakes that own partition 0 of topic t from offset 5, and what it did."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rulings = Rulings()
+        self.acknowledging = True
+        self.written: list[Pair] = []
+        self.acted: list[tuple[int, int]] = []
+        self.taken: list[int] = []
+        self.incoming = NOTHING
+        self.stopping = Stopping(lambda: 0.0)
+        broker, chain, self.control = MagicMock(), MagicMock(), MagicMock()
+        self.control.arrived.return_value = []
+        chain.state.parts = [PART]
+        chain.state.rulings = [self.rulings.ruling()]
+        chain.state.table.torn = 0
+        self.state, self.consumer, self.producer = (
+            chain.state,
+            broker.consumer.return_value,
+            broker.producer.return_value,
+        )
+        self.producer.flush.side_effect = self.flush
+        self.producer.produce.side_effect = lambda topic, value, key, **_: self.written.append((key, value))
+        self.consumer.consume.side_effect = self.consume
+        reader: Any = SimpleNamespace(read=self.read)
+        monkeypatch.setattr(applying, "act", self.act)
+        self.loop = StreamLoop(
+            Setup(
+                stream=Stream(name="s", topics=("t",)),
+                decode=MagicMock(),
+                broker=broker,
+                chain=chain,
+                reader=reader,
+                rulings=self.rulings,  # type: ignore[arg-type]
+                control=self.control,
+                ledger=MagicMock(),
+                worker=MagicMock(),
+                clocks=Clocks(monotonic=iter(range(10**6)).__next__),
+                config_hash="",
+                snapshot_every_s=1e9,
+                writer=1,
+                beat=lambda: None,
+                starts={PART: 5},
+                stopping=self.stopping,
+            )
+        )
+
+    def own(self) -> Owned:
+        self.loop.owned[PART] = owned = Owned(PART, 0, 5, 5, None)
+        return owned
+
+    def flush(self, timeout_s: float) -> None:
+        if not self.acknowledging:
+            raise StillWaiting("the changelog's leader is away")
+
+    def consume(self, most: int, timeout_s: float) -> Batch:
+        found, self.incoming = self.incoming, NOTHING
+        return found
+
+    def read(self, found: Batch) -> Any:
+        self.taken += found.offset
+        return SimpleNamespace(
+            next_offsets={PART: found.offset[-1] + 1},
+            first_offsets={PART: found.offset[0]},
+            sizes={PART: 5 * found.size},
+            rows=0,
+            rejected=[],
+            tally=MagicMock(),
+        )
+
+    def act(self, chain: Any, rulings: Any, stream: str, index: int, version: int, offset: int) -> Any:
+        self.acted.append((version, offset))
+        self.state.rulings[index] = rulings.ruling(version)
+        return np.zeros(0, [("kind", np.uint8)])
+
+    def key(self, offset: int, version: int) -> bytes:
+        return encode_applied(
+            "t", Applied(partition=0, first_offset=offset, version=version, config_hash="")
+        )[0]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(monkeypatch)
+
+
+def test_no_record_passes_a_change_that_is_written_but_not_acknowledged(stage: Stage) -> None:
+    stage.own()
+    stage.loop._turn()
+    stage.rulings.newest, stage.acknowledging, stage.incoming = 2, False, batch(5, 6)
+    for _ in range(3):
+        stage.loop._turn()
+        stage.rulings.newest = 3  # came meanwhile: it waits its turn
+    assert [key for key, _ in stage.written] == [stage.key(5, 1), stage.key(5, 2)], "written once each"
+    assert (stage.acted, stage.taken) == ([], [])
+    stage.acknowledging = True
+    stage.loop._turn()
+    assert stage.acted == [(1, 5), (2, 5)]
+    assert stage.taken == [5, 6]
+    stage.loop._turn()
+    assert (stage.acted[2:], stage.written[2:]) == ([(3, 7)], [(stage.key(7, 3), stage.written[2][1])])
+
+
+def restored(**more: Any) -> Restored:
+    return Restored(None, None, [], [], False)._replace(**more)
+
+
+def runner_of(stage: Stage) -> StreamRunner:
+    runner = StreamRunner(
+        Settings(streams=(stage.loop.stream,)),
+        stage.loop.stream,
+        MagicMock(),
+        MagicMock(),
+        MagicMock(),
+        Clocks(),
+        stage.stopping,
+    )
+    runner.phase, runner.loop = "live", stage.loop
+    return runner
+
+
+def recovering(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]
+) -> Callable[[], dict[Part, int]]:
+    """An assignment of two partitions, each with a silent replay in which something happens."""
+    parts = COMING
+    monkeypatch.setattr(takeover, "read_changelog", lambda *_: {part: restored() for part in parts})
+    stage.consumer.committed.return_value = dict.fromkeys(parts, 7)
+
+    def recover(part: Part, found: Recovered, committed: int | None) -> tuple[Owned, int]:
+        meanwhile()
+        return Owned(part, 0, 7, 7, None), 2
+
+    old = stage.loop._takeover
+    stage.loop._takeover = old._replace(
+        recovery=SimpleNamespace(**{**old.recovery._asdict(), "recover": recover})
+    )
+    stage.loop._takeover.checkpoints.snapshot = lambda *_: None  # type: ignore[method-assign]
+    return lambda: stage.loop._assigned(parts)
+
+
+def test_ready_means_assigned_and_restored(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = runner_of(stage)
+    told: list[str | None] = [runner.unready()]
+    assigned = recovering(stage, monkeypatch, lambda: told.append(runner.unready()))
+    assert assigned() == dict.fromkeys(COMING, 7)
+    assert runner.unready() is None
+    # A partition that comes later is restored before the stream is ready again.
+    assigned()
+    assert told == ["stream s is live, but its partitions are not assigned and restored yet"] * 5
+    assert runner.unready() is None
+    stage.loop._revoked(COMING)
+    assert runner.unready() is not None
+
+
+def test_a_stop_ends_a_silent_replay_and_commits_nothing_of_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two partitions come to one that is owned: that one is committed, and of the others nothing is said."""
+    stage.own().next_offset = 6
+    snapshots: list[Part] = []
+    begun: list[int] = []
+
+    def meanwhile() -> None:
+        begun.append(1)
+        stage.loop._takeover.recovery.beat()
+        stage.stopping.ask()
+        stage.loop._takeover.recovery.beat()
+
+    assigned = recovering(stage, monkeypatch, meanwhile)
+    checkpoints = stage.loop._checkpoints
+    checkpoints.snapshot = lambda owned, now: snapshots.extend(o.part for o in owned)  # type: ignore[method-assign]
+    stage.consumer.consume.side_effect = lambda *_: assigned()
+    stage.consumer.close.side_effect = lambda: stage.loop._revoked([PART, *COMING])
+    stage.loop.run()
+    assert begun == [1], "the next partition is not begun"
+    assert snapshots == [PART]
+    stage.consumer.commit.assert_called_once_with({PART: 6})
+
+
+def test_a_stop_is_seen_between_two_batches_of_a_replay() -> None:
+    stopping = Stopping(lambda: 0.0)
+    side = MagicMock()
+    side.consume.return_value = batch(5, 6)
+    side.position.return_value = {PART: 7}
+    replay = recovery.Recovery(MagicMock(), MagicMock(), MagicMock(), "s", side, lambda _: 0, stopping.check)
+    side.consume.side_effect = lambda *_: stopping.ask() or batch(5, 6)
+    snapshot = Snapshot(5, [], {}, {}, {"change": 0, "model": "m"})
+    replay.rulings.newest = 0  # type: ignore[misc]
+    replay.rulings.ruling.return_value.model.name = "m"  # type: ignore[attr-defined]
+    with pytest.raises(StopAsked):
+        replay.recover(PART, Recovered(snapshot, None, [], 777), 100)
+    assert side.consume.call_count == 1
+
+
+def test_a_restart_knows_how_large_the_last_snapshot_was_and_what_came_since() -> None:
+    side, reader = MagicMock(), MagicMock()
+    side.position.side_effect = [{PART: 5}, {PART: 7}, {PART: 9}]
+    side.consume.side_effect = [batch(5, 6), batch(7, 8)]
+    reader.read.side_effect = lambda found: SimpleNamespace(rows=0, sizes={PART: 5 * found.size})
+    rulings = MagicMock(newest=0)
+    rulings.ruling.return_value.model.name = "m"
+    replay = recovery.Recovery(MagicMock(), reader, rulings, "s", side, lambda _: 0, lambda: None)
+    snapshot = Snapshot(5, [], {}, {}, {"change": 0, "model": "m"})
+    owned, replayed = replay.recover(PART, Recovered(snapshot, None, [], 777), 9)
+    assert (owned.snapshot_bytes, owned.bytes_in, owned.snapshot_offset, owned.next_offset) == (777, 20, 5, 9)
+    assert replayed == 4

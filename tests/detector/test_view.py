@@ -1,0 +1,54 @@
+"""What the state shows of the budget: over how many entities it is split, and when that count is twice off."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+from tocsin.detector import metric_defs as defs
+from tocsin.detector import view
+from tocsin.detector.clocks import Clocks
+from tocsin.detector.ledger import Ledger
+from tocsin.detector.metrics import Metrics
+from tocsin.thresholds.budget import parse_budget
+from versions import TOPIC, Stand
+
+
+@pytest.mark.parametrize(
+    ("known", "whole", "said"),
+    [
+        (20, True, None),
+        (21, True, "more"),
+        (21, False, "more"),
+        (5, True, None),
+        (4, True, "fewer"),
+        (4, False, None),
+    ],
+)
+def test_a_count_twice_off_is_seen_as_far_as_it_can_be(known: int, whole: bool, said: str | None) -> None:
+    assert view.split_off(known, 10, whole) == said
+
+
+def test_the_count_is_exported_where_the_budget_is_split(shared_stand: Stand) -> None:
+    state = shared_stand.chain().state
+    part = state.part(TOPIC, 0)
+    ruling = shared_stand.rulings().ruling()
+    assert ruling.entities == 40
+    metrics = Metrics(CollectorRegistry())
+    ledger = Ledger(metrics, "fleet", Clocks())
+
+    def shown(budget: str, entities: int) -> view.Gauges:
+        state.rulings[part] = ruling._replace(budget=parse_budget(budget))
+        state.table.intern_all(part, [f"host-{number}" for number in range(entities)])
+        state.admit(state.table.take_new())
+        found = view.gauges(state, {(TOPIC, 0): part}, 5, whole=True)
+        ledger.gauges(found)
+        return found
+
+    assert shown("20/day", 19).split_off == "fewer"
+    assert metrics.value(defs.BUDGET_ENTITIES, "fleet") == 40
+    assert shown("20/day", 80).split_off is None
+    assert shown("20/day", 81).split_off == "more"
+    own = shown("1/day per entity", 81)
+    assert (own.split_over, own.split_off) == (None, None)
+    page = metrics.registry.get_sample_value(defs.BUDGET_ENTITIES.name, {"stream": "fleet"})
+    assert page is None
