@@ -79,6 +79,10 @@ END_OF_PARTITION = KafkaError._PARTITION_EOF
 EVICTED = KafkaError._MAX_POLL_EXCEEDED
 
 
+LOST = KafkaError(KafkaError._FATAL, "the client has failed for good, its log says why")
+"""A fatal error of which nothing else is known."""
+
+
 def reason(error: KafkaError) -> str:
     """The error as one phrase, with librdkafka's name for it."""
     return f"{error.str()} ({error.name()})"
