@@ -136,15 +136,18 @@ class Outbox:
         Raises:
             DeliveryFailed: something was refused for good: nothing after it may be committed.
         """
-        give_up = self._clocks.monotonic() + timeout_s
+        begun = self._clocks.monotonic()
         while True:
-            left = min(give_up - self._clocks.monotonic(), self._stopping.left())
+            left = min(begun + timeout_s - self._clocks.monotonic(), self._stopping.left())
             try:
                 self._producer.flush(min(max(left, 0.0), LOOK_S))
             except StillWaiting as owed:
                 if left > LOOK_S:
                     continue
-                log.warning("nothing is committed before it is acknowledged", extra={"why": str(owed)})
+                log.warning(
+                    "nothing is committed before it is acknowledged",
+                    extra={"waited_s": round(self._clocks.monotonic() - begun, 1), "why": str(owed)},
+                )
                 return False
             return True
 
