@@ -242,6 +242,7 @@ class Rig:
             "group.initial.rebalance.delay.ms": 0,
             "auto.create.topics.enable": "false",
             "log.cleaner.dedupe.buffer.size": 16 << 20,
+            "log.retention.ms": -1,  # tests write records of other years, which retention would take in their midst
         }
         if len(self.nodes) > 1:
             common |= {"broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 500}
