@@ -126,6 +126,7 @@ def test_a_changed_partition_count_is_refused_until_it_is_accepted(
     admin.grow(home.topic("input"), 4)
     admin.close()
     home.send(values[3000:5000], names[3000:5000])
+    assert "tocsin check --accept-partitions" in home.run("run", code=2).stderr
     assert "--accept-partitions" in home.run("check", "--connect", code=1).stdout
     # A changelog that is wide enough is not all: the state in it is of the old count.
     admin = home.broker.admin()
