@@ -45,6 +45,8 @@ HIGHEST_LEVEL: Final = 16.0
 TAIL_SHARE: Final = 0.02
 TAIL_LEAST: Final = 30.0
 """Fewer excesses than this are fitted by an exponential tail."""
+TAIL_MOST: Final = 0.25
+"""Of few records this share at the most, so that there are TAIL_LEAST excesses."""
 TAIL_BOUND: Final = 0.5
 
 PRIOR_WEIGHT: Final = 500.0

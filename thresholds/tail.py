@@ -1,5 +1,8 @@
 """The tail of x beyond its 98 % point: a generalised Pareto distribution by probability-weighted moments.
 
+Two in a hundred of few records say nothing of a scale: there the tail begins lower, at the 75 % point at the lowest,
+to hold TAIL_LEAST of them.
+
 Hosking and Wallis, Technometrics 29 (1987) 339: with a0 = E[y], a1 = E[y (1 - F(y))] of the excesses y,
 sigma = 2 a0 a1 / (a0 - 2 a1) and gamma = 2 - a0 / (a0 - 2 a1). gamma is held within TAIL_BOUND and sigma then
 follows from the mean, as where gamma is raised to keep the end point beyond what was seen; few excesses
@@ -13,7 +16,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import BIN_WIDTH, BINS, LOWEST, TAIL_BOUND, TAIL_LEAST, TAIL_SHARE
+from .constants import BIN_WIDTH, BINS, LOWEST, TAIL_BOUND, TAIL_LEAST, TAIL_MOST, TAIL_SHARE
 from .jit import kernel
 
 INSIDE = 0.95
@@ -37,12 +40,13 @@ def fit(counts: NDArray[np.float32], total: float) -> tuple[float, float, float,
     """
     if not total > 0.0:
         return 0.0, 1.0, 0.0, LOWEST
+    most = max(TAIL_SHARE * total, min(TAIL_LEAST, TAIL_MOST * total))
     last = BINS - 1
     while counts[last] <= 0.0:
         last -= 1
     first, mass = last, np.float64(counts[last])
     for j in range(last - 1, -1, -1):
-        if mass + np.float64(counts[j]) > TAIL_SHARE * total:
+        if mass + np.float64(counts[j]) > most:
             break
         if counts[j] > 0.0:  # an empty stretch below belongs to no excess
             first = j

@@ -1,7 +1,7 @@
 """A real, harmless, bounded fault: processor and memory pressure from a child process.
 
-The child is started before anything happens and waits. It is the demo's only process at ordinary priority
-(the rest runs niced, and a niced process cannot start one that is not), it takes its orders on its standard
+The child is started before anything happens and waits, at ordinary priority (the demo itself runs niced, and a
+niced process cannot start one that is not). It takes its orders on its standard
 input, and it ends when that closes, however its parent died. Every process of it also carries an alarm that
 the kernel delivers whatever the process is doing: no fault outlives `LIMIT_S`.
 
@@ -11,7 +11,6 @@ the kernel delivers whatever the process is doing: no fault outlives `LIMIT_S`.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import os
 import select
@@ -23,14 +22,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from .leash import die_with
+from .leash import be_named, die_with
 
 LIMIT_S = 60.0
 MEMORY_SHARE = 0.10
 MEMORY_BYTES = 512 << 20
 NAME = "tocsin-fault"
 
-_PR_SET_NAME = 15
 _WAIT_S = 5.0
 
 
@@ -109,7 +107,7 @@ class Fault:
 def main() -> int:
     """The child: wait for orders until standard input closes."""
     die_with(os.getppid())
-    _be_named()
+    be_named(NAME)
     # The terminal's Ctrl-C goes to every process in it; the parent decides when the fault ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: contextlib.ExitStack = contextlib.ExitStack()
@@ -161,12 +159,6 @@ def _fork(seconds: float, busy: int, memory_bytes: int) -> int:
                 time.sleep(0.05)
     finally:
         os._exit(0)
-
-
-def _be_named() -> None:
-    """Give this process a name for `ps`, `top` and the demo's own telemetry; where the kernel can (Linux)."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
 
 
 def _control_group_free() -> list[int]:

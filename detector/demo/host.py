@@ -6,10 +6,13 @@ rights differs in nulls and never in columns:
 * the host: processors, memory, disks and interfaces together, whatever their number;
 * the busiest processes: one entity per program name, the work of all its processes added up.
 
-Everything here is a share (of a core, of the memory, of the time) or a logarithm of a rate, over the last second
+Everything here is a share (of a core, of the memory, of a disk) or a logarithm of a size, over the last second
 however often it is looked at: within a beat a core is busy or not, and every wink of it would be news. A share is
 the same on a laptop and on a server, and one minute is enough to learn the size of a heavy-tailed rate once it is
-counted in decades. There are no load averages: they say again, minutes late, what the other columns say now.
+counted in decades. What mostly stands still is told anew only once it has moved by a step, or the kernel's
+bookkeeping would be news too.
+There are no load averages (they say again, minutes late, what the other columns say now), and neither kernel time
+nor the traffic of disks: the demo's own part in them cannot be told apart.
 """
 
 from __future__ import annotations
@@ -18,23 +21,22 @@ import math
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import psutil
 
 HOST_FEATURES = (
     "cpu_user",
-    "cpu_system",
     "cpu_busiest_core",
-    "cpu_quietest_core",
-    "cpu_iowait",
-    "memory_used",
+    "memory_available",
     "swap_used",
-    "disk_busy",
-    "disk_bytes_log10",
+    "disk_free",
     "network_bytes_log10",
 )
-PROCESS_FEATURES = ("cpu", "cpu_system", "memory", "io_bytes_log10")
+PROCESS_FEATURES = ("cpu", "memory_mb_log10")
+
+MB = 1e6
+_SHARE_STEP, _DECADE_STEP = 0.02, 0.2
 
 # What rates are taken over; a beat may come a little early.
 OVER_S = 1.0
@@ -43,14 +45,13 @@ _EARLY_S = 0.05
 GROWN_UP_S = 3.0
 ENTITIES = 6
 NEWCOMERS = 3
+# Cores that a program must have used on average, all its life, to be among the busiest at the start: one that sleeps
+# would make news by waking up.
+AWAKE_CORES = 0.01
 # Cores that a program must use over a look around before it is taken in after the start.
 NEWCOMER_CORES = 0.5
 LOOK_AROUND_S = 2.0
 
-# Block devices that other block devices are made of, or that are no device: counting both would count twice.
-_NO_DISK = re.compile(
-    r"^(loop|ram|zram|dm-|md|fd|sr)\d|^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]+)\d+$|^(nvme|mmcblk).*p\d+$"
-)
 # Loopback and its like carry what the machine says to itself, here mostly this demo's own broker.
 _NO_INTERFACE = re.compile(r"^(lo\d*|ifb\d+|dummy\d+|sit\d+|tunl\d+)$")
 _GONE = (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied)
@@ -115,6 +116,20 @@ class Trail(Generic[Held]):
         return self._looks[place][0] <= at_s - OVER_S + _EARLY_S
 
 
+class Deadband:
+    """A reading that is told anew once it has moved by a step from what was told last."""
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._told = math.nan
+
+    def step(self, value: float) -> float:
+        """Take in a reading; returns what to tell."""
+        if not abs(value - self._told) < self._step:
+            self._told = round(value, 3)
+        return self._told
+
+
 class HostSampler:
     """One record of the whole machine per call; the first second has no rates yet and gives them as None."""
 
@@ -122,44 +137,37 @@ class HostSampler:
         self._own = own
         self._count_nice = count_nice
         self._cores: Trail[list[Any]] = Trail()
-        self._counted: Trail[dict[str, float]] = Trail()
+        self._counted: Trail[float | None] = Trail()
+        self._available, self._swap, self._disk = (Deadband(_SHARE_STEP) for _ in range(3))
 
     def sample(self, at_s: float) -> dict[str, float | None]:
         """The features of `HOST_FEATURES` in that order, at `at_s` of any steadily running clock."""
-        rates = self._rates(at_s)
-        busy_ms = [rate for name, rate in rates.items() if name.startswith("busy_ms/")]
         features: dict[str, float | None] = {
             **self._processors(at_s),
             **self._memory(),
-            "disk_busy": min(max(busy_ms) / 1000.0, 1.0) if busy_ms else None,  # of the busiest disk
-            "disk_bytes_log10": _decades(rates.get("disk_bytes")),
-            "network_bytes_log10": _decades(rates.get("network_bytes")),
+            "disk_free": None if (free := _disk_free()) is None else self._disk.step(free),
+            "network_bytes_log10": None if (rate := self._network(at_s)) is None else _decades(rate),
         }
         return {name: features[name] for name in HOST_FEATURES}
 
     def _processors(self, at_s: float) -> dict[str, float | None]:
         now = psutil.cpu_times(percpu=True)
         before = self._cores.step(at_s, now)
-        shares: list[tuple[float, float, float]] = []
+        shares: list[float] = []
         if before is not None and len(before[1]) == len(
             now
         ):  # else a core was plugged in or out: no rates now
-            found = (self._shares(*pair) for pair in zip(before[1], now, strict=True))
+            found = (self._share(*pair) for pair in zip(before[1], now, strict=True))
             shares = [one for one in found if one is not None]
         if not shares:
             return {name: None for name in HOST_FEATURES if name.startswith("cpu_")}
-        busy = [user + system for user, system, _ in shares]
-        user, system, waiting = (sum(column) / len(shares) for column in zip(*shares, strict=True))
         return {
-            "cpu_user": user,
-            "cpu_system": system,
-            "cpu_busiest_core": max(busy),
-            "cpu_quietest_core": min(busy),
-            "cpu_iowait": waiting,
+            "cpu_user": sum(shares) / len(shares),
+            "cpu_busiest_core": max(shares),
         }
 
-    def _shares(self, before: Any, now: Any) -> tuple[float, float, float] | None:
-        """Shares of one core's time: user, system, waiting for disks; None when no tick has passed."""
+    def _share(self, before: Any, now: Any) -> float | None:
+        """Share of one core's time that programs had; None when no tick has passed."""
         spent = {
             field: max(getattr(now, field) - getattr(before, field), 0.0)
             for field in now._fields
@@ -168,37 +176,24 @@ class HostSampler:
         total = sum(spent.values())
         if total <= 0.0:
             return None
-        user = spent["user"] + (spent.get("nice", 0.0) if self._count_nice else 0.0)
-        system = sum(spent.get(field, 0.0) for field in ("system", "irq", "softirq", "interrupt", "dpc"))
-        return user / total, system / total, spent.get("iowait", 0.0) / total
+        return (spent["user"] + (spent.get("nice", 0.0) if self._count_nice else 0.0)) / total
 
     def _memory(self) -> dict[str, float | None]:
         memory = psutil.virtual_memory()
-        used = (memory.total - memory.available - self._own.memory_bytes()) / memory.total
+        available = (memory.available + self._own.memory_bytes()) / memory.total
         try:
-            swap: float | None = round(psutil.swap_memory().percent / 100.0, 3)
+            swap: float | None = self._swap.step(psutil.swap_memory().percent / 100.0)
         except (OSError, RuntimeError):  # no /proc/vmstat in this container
             swap = None
-        # Memory is read to a tenth of a percent; finer digits are the kernel's bookkeeping.
-        return {"memory_used": round(max(used, 0.0), 3), "swap_used": swap}
+        return {"memory_available": self._available.step(min(available, 1.0)), "swap_used": swap}
 
-    def _rates(self, at_s: float) -> dict[str, float]:
-        """Per second, what has been counted; a counter that fell was reset: no rate."""
-        now = _disks() | _interfaces()
+    def _network(self, at_s: float) -> float | None:
+        """Bytes per second over all interfaces; a counter that fell was reset: no rate."""
+        now = _network_bytes()
         before = self._counted.step(at_s, now)
-        if before is None:
-            return {}
-        return {
-            name: (value - before[1][name]) / (at_s - before[0])
-            for name, value in now.items()
-            if name in before[1] and value >= before[1][name]
-        }
-
-
-class _Seen(NamedTuple):
-    cpu_s: float
-    system_s: float
-    io_bytes: float | None
+        if now is None or before is None or before[1] is None or now < before[1]:
+            return None
+        return (now - before[1]) / (at_s - before[0])
 
 
 class ProcessSampler:
@@ -208,9 +203,9 @@ class ProcessSampler:
         self._own = own
         self._limit = entities
         self._newcomers = newcomers
-        self._memory = psutil.virtual_memory().total
         self._pids: dict[int, tuple[str, psutil.Process]] = {}
-        self._seen: Trail[dict[int, _Seen]] = Trail()
+        self._seen: Trail[dict[int, float]] = Trail()
+        self._held: dict[str, Deadband] = {}
         self._looked_at = -math.inf
         self._looked: dict[str, float] = {}
         self.names: tuple[str, ...] = ()
@@ -219,44 +214,44 @@ class ProcessSampler:
         """Features per program by name; `at_s` of a steady clock, `now_s` in seconds since the epoch."""
         if at_s - self._looked_at >= LOOK_AROUND_S:
             self._look_around(at_s, now_s)
-        seen: dict[int, tuple[int, _Seen]] = {}
+        cpu_s: dict[int, float] = {}
+        memory: dict[str, float] = {}
         for pid, (name, process) in self._pids.items():
             if name in self.names:
                 try:
-                    seen[pid] = _read(process)
+                    cpu_s[pid], held = _read(process)
                 except _GONE:
                     continue
-        earlier = self._seen.step(at_s, {pid: counted for pid, (_, counted) in seen.items()})
-        began_s, counted = earlier or (at_s, {})
-        elapsed = at_s - began_s
-        sums: dict[str, dict[str, float | None]] = {}
-        for pid, (memory, now) in seen.items():
+                # Of its largest process: the sum would tell of each small one that comes and goes.
+                memory[name] = max(memory.get(name, 0.0), held)
+        began_s, before = self._seen.step(at_s, cpu_s) or (at_s, {})
+        cores: dict[str, float] = {}
+        for pid in cpu_s.keys() & before.keys():
             name = self._pids[pid][0]
-            before = counted.get(pid)
-            if before is None:
-                continue
-            features = sums.setdefault(name, dict.fromkeys(PROCESS_FEATURES))
-            _add(features, "cpu", (now.cpu_s - before.cpu_s) / elapsed)
-            _add(features, "cpu_system", (now.system_s - before.system_s) / elapsed)
-            # Of its largest process: the sum would tell of each small one that comes and goes.
-            features["memory"] = max(features["memory"] or 0.0, memory / self._memory)
-            if now.io_bytes is not None and before.io_bytes is not None:
-                _add(features, "io_bytes_log10", (now.io_bytes - before.io_bytes) / elapsed)
-        for features in sums.values():
-            features["io_bytes_log10"] = _decades(features["io_bytes_log10"])
-            # As of the host: finer digits are a program that fills a buffer.
-            features["memory"] = round(features["memory"] or 0.0, 3)
-        return sums
+            spent = max(cpu_s[pid] - before[pid], 0.0) / (at_s - began_s)
+            cores[name] = cores.get(name, 0.0) + spent
+        return {
+            name: {
+                "cpu": cores[name],
+                "memory_mb_log10": self._held.setdefault(name, Deadband(_DECADE_STEP)).step(
+                    _decades(memory[name] / MB)
+                ),
+            }
+            for name in self.names
+            if name in cores
+        }
 
     def _look_around(self, at_s: float, now_s: float) -> None:
         """List the processes again, and take in the programs that are among the busiest."""
         self._own.look()
         first = not self._looked
         spent: dict[str, float] = {}
+        lived: dict[str, float] = {}
         pids: dict[int, tuple[str, psutil.Process]] = {}
         for process in psutil.process_iter():
             try:
-                if process.pid in self._own.pids or now_s - process.create_time() < GROWN_UP_S:
+                age_s = now_s - process.create_time()
+                if process.pid in self._own.pids or age_s < GROWN_UP_S:
                     continue
                 if process.memory_info().vms == 0:  # a thread of the kernel
                     continue
@@ -266,10 +261,12 @@ class ProcessSampler:
                 continue
             pids[process.pid] = (name, process)
             spent[name] = spent.get(name, 0.0) + times.user + times.system
+            lived[name] = lived.get(name, 0.0) + (times.user + times.system) / age_s
         self._pids = pids
         busiest = sorted(spent, key=lambda name: (-spent[name], name))
         if first:
-            self.names = tuple(busiest[: self._limit])
+            awake = [name for name in busiest if lived[name] >= AWAKE_CORES]
+            self.names = tuple(awake[: self._limit])
         elapsed = at_s - self._looked_at
         for name in busiest:
             cores = (spent[name] - self._looked.get(name, 0.0)) / elapsed
@@ -299,49 +296,31 @@ def _children() -> dict[int, list[int]]:
     return children
 
 
-def _read(process: psutil.Process) -> tuple[int, _Seen]:
+def _read(process: psutil.Process) -> tuple[float, float]:
+    """Seconds of processors used, and bytes of memory held."""
     with process.oneshot():
         times = process.cpu_times()
-        memory = process.memory_info().rss
+        return times.user + times.system, float(process.memory_info().rss)
+
+
+def _decades(size: float) -> float:
+    """A size as its order of magnitude: 0 for nothing, 3 for a thousand, 6 for a million."""
+    return math.log10(1.0 + size)
+
+
+def _disk_free() -> float | None:
+    """Share of the root file system that is free."""
     try:
-        counters = process.io_counters()
-        moved: float | None = float(counters.read_bytes + counters.write_bytes)
-    except (psutil.AccessDenied, AttributeError, NotImplementedError, OSError):
-        moved = None
-    return memory, _Seen(times.user + times.system, times.system, moved)
+        return 1.0 - psutil.disk_usage("/").percent / 100.0
+    except OSError:
+        return None
 
 
-def _add(features: dict[str, float | None], name: str, value: float) -> None:
-    features[name] = (features[name] or 0.0) + max(value, 0.0)
-
-
-def _decades(rate: float | None) -> float | None:
-    """A rate per second as its order of magnitude: 0 for nothing, 3 for a thousand, 6 for a million."""
-    return None if rate is None else math.log10(1.0 + rate)
-
-
-def _disks() -> dict[str, float]:
-    try:
-        disks = psutil.disk_io_counters(perdisk=True) or {}
-    except (OSError, RuntimeError, NotImplementedError):
-        return {}
-    kept = {name: counters for name, counters in disks.items() if not _NO_DISK.match(name)}
-    if not kept:
-        return {}
-    moved = sum(counters.read_bytes + counters.write_bytes for counters in kept.values())
-    rates = {"disk_bytes": float(moved)}
-    for name, counters in kept.items():
-        if hasattr(counters, "busy_time"):
-            rates[f"busy_ms/{name}"] = float(counters.busy_time)
-    return rates
-
-
-def _interfaces() -> dict[str, float]:
+def _network_bytes() -> float | None:
+    """What all interfaces have carried; None where there is none or they are hidden."""
     try:
         interfaces = psutil.net_io_counters(pernic=True) or {}
     except (OSError, RuntimeError):
-        return {}
+        return None
     kept = [counters for name, counters in interfaces.items() if not _NO_INTERFACE.match(name)]
-    if not kept:
-        return {}
-    return {"network_bytes": float(sum(counters.bytes_sent + counters.bytes_recv for counters in kept))}
+    return float(sum(counters.bytes_sent + counters.bytes_recv for counters in kept)) if kept else None

@@ -1,4 +1,4 @@
-"""Children that never outlive their parent, however it died.
+"""Children that never outlive their parent, however it died, and that can be told by their name.
 
 `python -m tocsin.detector.demo.leash COMMAND…` becomes that command, and is asked to end (SIGTERM) when its
 parent is gone.
@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 def die_with(parent: int, word: signal.Signals = signal.SIGKILL) -> None:
@@ -25,6 +25,12 @@ def die_with(parent: int, word: signal.Signals = signal.SIGKILL) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, word, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def be_named(name: str) -> None:
+    """Give this process a name for `ps`, `top` and the demo's own telemetry; where the kernel can (Linux)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from .host import Own
 from .stage import AlertReader, host_name, incident, set_up
 from .telemetry import RATE_HZ, STREAMS, Telemetry
 from .view import Event, Picture, Point, StreamState, View, open_view, responsible
+from .work import Work
 
 # What started the demo (a shell, make, an installation) comes to rest before the machine is learnt.
 SETTLE_S = 3.0
@@ -59,8 +60,9 @@ def run(out: TextIO, *, with_fault: bool = True, as_json: bool = False, keep: bo
     began_s = time.time()
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(_terminated_like_interrupted())
-        # First of all: it must not inherit the niceness of the rest.
+        # First of all: they must not inherit the niceness of the rest.
         child = cleanup.enter_context(fault.Fault()) if with_fault else None
+        work = cleanup.enter_context(Work())
         niced = os.nice(0) > 0
         os.nice(_NICENESS)
         folder = Path(tempfile.mkdtemp(prefix="tocsin-demo-"))
@@ -70,7 +72,7 @@ def run(out: TextIO, *, with_fault: bool = True, as_json: bool = False, keep: bo
         cleanup.callback(broker.close)
         config, settings = set_up(broker, folder)
         view = cleanup.enter_context(open_view(out, as_json=as_json, began_s=began_s))
-        own = Own(os.getpid(), [child.pid] if child else [])
+        own = Own(os.getpid(), [work.pid, *([child.pid] if child else [])])
         producer = broker.producer()
 
         def publish(stream: str, entity: str, message: bytes, time_ms: int) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from .host import HostSampler, Own, ProcessSampler, record
 
-RATE_HZ = 5.0
+RATE_HZ = 2.0
 STREAMS = ("hosts", "processes")
 # How often the demo looks which processes are its own.
 _OWN_EVERY_S = 1.0
@@ -71,7 +71,7 @@ class Telemetry(threading.Thread):
         now_s = time.time()
         time_ms = round(now_s * 1000.0)
         features = self._host.sample(at_s)
-        self._busy.append((features["cpu_user"] or 0.0) + (features["cpu_system"] or 0.0))
+        self._busy.append(features["cpu_user"] or 0.0)
         self._send("hosts", self._entity, time_ms, features)
         for name, features in self._processes.sample(at_s, now_s).items():
             self._send("processes", name, time_ms, features)

@@ -67,7 +67,7 @@ def test_its_configuration_sets_no_rules(story: Story) -> None:
 
     settings = tomllib.loads(story.only("configuration")["text"].split("\n", 1)[1])
     assert settings.pop("thresholds") == {"budget": "20/hour"}
-    assert settings.pop("train") == {"min_records": 300}
+    assert settings.pop("train") == {"min_records": 120}
     assert set(settings.pop("kafka")) == {"bootstrap"}
     assert set(settings.pop("registry")) == {"path", "private_key"}
     assert set(settings.pop("http")) == {"port"}

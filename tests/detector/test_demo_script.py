@@ -196,7 +196,7 @@ def test_the_configuration_is_valid_and_its_topics_are_made(tmp_path: Path) -> N
         assert path == tmp_path / "tocsin.toml"
         assert settings.kafka.bootstrap == broker.bootstrap
         assert settings.thresholds.budget == "20/hour"
-        assert settings.train.min_records == 300
+        assert settings.train.min_records == 120
         assert settings.registry.path == str(tmp_path / "registry")
         assert settings.registry.private_key == str(tmp_path / "signing-key.pem")
         # The daemon is another process and sees an address: it must know what that broker cannot do.

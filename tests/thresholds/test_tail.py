@@ -41,6 +41,16 @@ def test_few_excesses_are_exponential():
     assert sigma == pytest.approx(0.5, abs=BIN_WIDTH)
 
 
+@pytest.mark.parametrize("total", [40, 120, 1200])
+def test_the_tail_of_few_records_begins_low_enough_to_have_a_scale(total):
+    x = -0.5 * np.log((np.arange(total) + 0.5) / total)
+    start, sigma, gamma, _ = fit(count(x), float(total))
+    assert abs(gamma) < 0.1
+    assert sigma == pytest.approx(0.5, rel=0.15)
+    held = min(30, total // 4)
+    assert start == pytest.approx(-0.5 * math.log(held / total), abs=2 * BIN_WIDTH)
+
+
 def test_an_end_point_below_what_was_seen_is_not_believed():
     counts = np.zeros(BINS, np.float32)
     counts[64] = 98_000
