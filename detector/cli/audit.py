@@ -12,8 +12,8 @@ from .common import (
     StreamOption,
     command_app,
     load_settings,
+    moment,
     print_json,
-    print_table,
 )
 
 app = command_app()
@@ -44,26 +44,15 @@ def list_changes(config: ConfigOption = None, stream: StreamOption = None, json:
     if not entries:
         typer.echo(f"no change was ever made: {chosen.control} is empty")
         return
-    print_table(
-        ("version", "when", "who", "kind", "why", "before -> after", "effect"),
-        (
-            (
-                e.version,
-                e.created_at,
-                e.author,
-                e.kind,
-                e.reason,
-                _difference(e.before, e.after, e.about),
-                e.effect,
-            )
-            for e in entries
-        ),
-    )
-
-
-def _difference(before: dict[str, Any], after: dict[str, Any], about: str) -> str:
-    parts = [f"{name}: {_said(name, before[name])} -> {_said(name, after[name])}" for name in after]
-    return "; ".join([about, *parts] if about else parts)
+    for entry in entries:
+        about = f", {entry.about}" if entry.about else ""
+        typer.echo(
+            f"{entry.version:<4} {moment(entry.created_at)}  {entry.author}: {entry.kind}{about} ({entry.effect})"
+        )
+        if entry.reason:
+            typer.echo(f"     because: {entry.reason}")
+        for name in entry.after:
+            typer.echo(f"     {name}: {_said(name, entry.before[name])} -> {_said(name, entry.after[name])}")
 
 
 def _said(name: str, value: Any) -> str:

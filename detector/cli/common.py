@@ -93,18 +93,37 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """Print a table to standard output; numbers stand to the right."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    title: str | None = None,
+    *,
+    wrap: Sequence[str] | None = None,
+) -> None:
+    """Print a table to standard output; numbers stand to the right.
+
+    Where it is too narrow, cells of the columns in `wrap` go on in another line, by default those of any.
+    """
     from rich.table import Table
 
     held = [list(row) for row in rows]
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(held) and all(isinstance(row[index], (int, float)) for row in held)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            column,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=wrap is not None and column not in wrap,
+        )
     for row in held:
         table.add_row(*(_cell(item) for item in row))
     console().print(table)
+
+
+def moment(text: str | None) -> str | None:
+    """A moment of RFC 3339 as a table shows it: UTC, to the second."""
+    return None if text is None else text[:19].replace("T", " ")
 
 
 def _cell(item: object) -> str:
@@ -138,13 +157,15 @@ def progress(description: str, total: float | None = None) -> Iterator[Callable[
     if not sys.stderr.isatty():
         yield lambda done, text: None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[text]}"),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total, text="")

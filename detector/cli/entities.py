@@ -12,6 +12,7 @@ from .common import (
     StreamOption,
     command_app,
     load_settings,
+    moment,
     print_json,
     print_table,
 )
@@ -34,8 +35,21 @@ def list_entities(
     if json:
         print_json(found)
         return
-    columns = ("entity", "state", "score", "threshold", "last_seen", "warming")
-    print_table(columns, [tuple(one[name] for name in columns) for one in found])
+    print_table(
+        ("entity", "state", "score", "threshold", "last seen (UTC)", "warming"),
+        [
+            (
+                one["entity"],
+                one["state"],
+                one["score"],
+                one["threshold"],
+                moment(one["last_seen"]),
+                one["warming"],
+            )
+            for one in found
+        ],
+        wrap=("entity", "warming"),
+    )
 
 
 @app.command()

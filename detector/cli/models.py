@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import epochs
 from .common import (
     ConfigOption,
     JsonOption,
     StreamOption,
     command_app,
     load_settings,
+    moment,
     print_json,
     print_table,
 )
@@ -55,18 +57,23 @@ def list_versions(config: ConfigOption = None, stream: StreamOption = None, json
     if json:
         print_json(rows)
         return
-    columns = ("version", "", "created", "profile", "entities", "records", "from", "until", "verified")
+    columns = ("version", "created", "profile", "entities", "records", "")
     print_table(
         columns,
         [
             (
                 row["version"],
-                "champion" if row["champion"] else "",
-                *(row.get(key) for key in ("created", "profile", "entities", "records", "from", "until")),
-                "yes" if row["verified"] else f"NO: {row['fault']}",
+                moment(row.get("created")),
+                *(row.get(key) for key in ("profile", "entities", "records")),
+                f"NOT TRUSTED: {row['fault']}"
+                if not row["verified"]
+                else "champion"
+                if row["champion"]
+                else "",
             )
             for row in rows
         ],
+        wrap=("",),
     )
 
 
@@ -101,10 +108,9 @@ def show(
     }
     print_table(("", ""), facts.items())
     if manifest.history:
-        columns = list(manifest.history[0])
-        print_table(
-            columns, [[row.get(key) for key in columns] for row in manifest.history], title="\ntraining"
-        )
+        typer.echo("\n" + epochs.HEADER)
+        for row in manifest.history:
+            typer.echo(epochs.line(row))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import epochs
 from .common import (
     ConfigOption,
     JsonOption,
@@ -189,24 +190,14 @@ class _Watch:
         if not self.pending:
             return
         if not self.said_header:
-            typer.echo(HEADER)
+            typer.echo(epochs.HEADER)
             self.said_header = True
         epoch = mean_epoch(self.pending)
         self.pending.clear()
-        splits = "   ".join(
-            " " * 37
-            if one is None
-            else f"{one.elbo:10.2f} {one.kl:8.2f} {one.reconstruction:10.2f} {one.active_units:6d}"
-            for one in (epoch.train, epoch.held_out)
-        )
-        typer.echo(f"{epoch.phase:<9} {epoch.epoch:5d} {epoch.panels:6d}   {splits}".rstrip())
+        typer.echo(epochs.line(epoch.plain()))
 
 
 STAGES = {"fold": "cross-fitting", "final": "fitting", "score": "scoring"}
-_SPLIT = f"{'ELBO':>10} {'KL':>8} {'reconstr.':>10} {'active':>6}"
-HEADER = (
-    f"{'':25}{'train':^37}   {'held out':^37}".rstrip() + f"\n{'phase':<9} epoch panels   {_SPLIT}   {_SPLIT}"
-)
 
 
 def _summary(trained: Trained, gathered: Gathered, registered: Registered, seconds: float) -> dict[str, Any]:
