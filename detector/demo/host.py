@@ -176,7 +176,8 @@ class HostSampler:
         total = sum(spent.values())
         if total <= 0.0:
             return None
-        return (spent["user"] + (spent.get("nice", 0.0) if self._count_nice else 0.0)) / total
+        nice = spent.get("nice", 0.0) if self._count_nice else 0.0
+        return float((spent["user"] + nice) / total)
 
     def _memory(self) -> dict[str, float | None]:
         memory = psutil.virtual_memory()
@@ -311,7 +312,7 @@ def _decades(size: float) -> float:
 def _disk_free() -> float | None:
     """Share of the root file system that is free."""
     try:
-        return 1.0 - psutil.disk_usage("/").percent / 100.0
+        return 1.0 - float(psutil.disk_usage("/").percent) / 100.0
     except OSError:
         return None
 
