@@ -125,6 +125,16 @@ def _examine(need: Need, info: TopicInfo | None, admin: Admin, broker: Broker) -
             )
         ]
     found = []
+    if need.role == "input" and info.partitions == 1:
+        found.append(
+            Finding(
+                need.stream,
+                subject,
+                "has one partition, so only one daemon can ever work on it",
+                "where one will not be enough, give it more before there is state",
+                fatal=False,
+            )
+        )
     if need.role == "changelog" and info.partitions < need.partitions:
         found.append(
             Finding(

@@ -59,7 +59,7 @@ def test_every_command_is_explained_and_no_line_is_cut() -> None:
 
 
 def test_every_command_takes_a_configuration() -> None:
-    without = {("init",), ("demo",)}
+    without = {("init",), ("demo",), ("completion",)}
     for path in paths()[1:]:
         command = load_command(path[0])
         if len(path) == 2:
@@ -68,6 +68,37 @@ def test_every_command_takes_a_configuration() -> None:
             continue
         options = {option for parameter in command.params for option in parameter.opts}
         assert path in without or {"-c", "--config"} <= options, path
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("tocsin mod", {"models"}),
+        ("tocsin models ver", {"verify"}),
+        ("tocsin alerts list --f", {"--firing"}),
+        ("tocsin completion ", {"bash", "zsh", "fish"}),
+    ],
+)
+def test_a_shell_completes_commands_flags_and_values(typed: str, offered: set[str], tmp_path: Path) -> None:
+    """As bash does it: by the script's function, which asks the program itself."""
+    script = tocsin("completion", "bash").stdout
+    assert "complete -o default -F _tocsin_completion tocsin" in script
+    words = " ".join(f"'{word}'" for word in typed.split(" "))
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={typed.count(' ')}"
+    program = tmp_path / "tocsin"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tocsin.detector.cli "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f'{script}\n{ask}\n_tocsin_completion "{program}"\nprintf "%s\\n" "${{COMPREPLY[@]}}"',
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == offered
 
 
 def test_init_writes_a_file_that_check_accepts_and_never_overwrites(tmp_path: Path) -> None:

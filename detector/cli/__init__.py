@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.completion import completion_init
 from typer.core import TyperCommand
 
 from ...errors import SettingsError, TocsinError
@@ -81,6 +82,7 @@ def root(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and leave the process: 0 done, 1 failed, 2 wrong usage or configuration."""
+    completion_init()
     try:
         app(args=args, prog_name="tocsin")
     except SettingsError as fault:

@@ -76,10 +76,11 @@ def _accept(settings: Settings, streams: tuple[Stream, ...]) -> None:
 
 
 def _ask(settings: Settings, streams: tuple[Stream, ...], create: bool) -> Report:
+    import time
     from contextlib import closing
 
     from ...pipelines.brokers import open_broker
-    from .. import agreement, layout
+    from .. import agreement, layout, trial
     from ..topics import check as look
 
     with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
@@ -88,6 +89,7 @@ def _ask(settings: Settings, streams: tuple[Stream, ...], create: bool) -> Repor
             for one in streams:
                 report.findings.extend(layout.look(broker, one))
                 report.findings.extend(agreement.look(broker, settings, one))
+                report.findings.extend(trial.look(broker, one, time.time_ns() // 1000))
         return report
 
 

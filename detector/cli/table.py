@@ -27,4 +27,5 @@ COMMANDS: dict[str, Entry] = {
     "recalibrate": Entry("recalibrate", "Set new thresholds: recent behaviour, or a new budget."),
     "status": Entry("status", "What the running daemon does."),
     "entities": Entry("entities", "Who is watched, how each stands, which are warming and why."),
+    "completion": Entry("completion", "Print the script that makes a shell complete."),
 }
