@@ -20,7 +20,7 @@ from ..pipelines.brokers.base import Part
 from ..pipelines.records import NO_TIME
 from ..pipelines.schema import FeatureSchema
 from ..pipelines.slots import SlotTable, capacity, grow, put, reset, take
-from ..thresholds import calibration, drift
+from ..thresholds import calibration, drift, trace
 from ..thresholds import state as decisions
 from ..thresholds.constants import PRIOR_WEIGHT, Learning
 from .arrays import Arrays
@@ -75,6 +75,8 @@ class StreamState:
         self._slots: dict[str, Any] = {
             name: grow(fresh, fresh, _FIRST_SLOTS) for name, fresh in self._fresh.items()
         }
+        self.trace = trace.init(_FIRST_SLOTS)
+        """The last scores, [N, …], written by who runs the chain. It is no part of a snapshot."""
         self._fresh_part: dict[str, Any] = {"progress": decisions.init_parts(1), "drift": drift.init(1)}
         self._part: dict[str, Any] = {
             name: take(fresh, np.zeros(0, np.int32)) for name, fresh in self._fresh_part.items()
@@ -132,6 +134,7 @@ class StreamState:
         if needed > held:
             room = max(needed, held + held // 2)
             self._slots = {name: grow(state, self._fresh[name], room) for name, state in self._slots.items()}
+            self.trace = grow(self.trace, trace.init(1), room)
 
     def admit(self, new: NDArray[np.int32]) -> None:
         """Start slots that were just given out: from the version where it knows the entity, else from its group."""
@@ -140,6 +143,7 @@ class StreamState:
             return
         for name, state in self._slots.items():
             reset(state, new, self._fresh[name])
+        reset(self.trace, new, trace.init(1))
         owner = np.array([self.table.part(int(slot)) for slot in new], np.int32)
         self.assigned.owner[new] = owner
         for part in np.unique(owner).tolist():
@@ -243,6 +247,7 @@ class StreamState:
                 np.array([part], np.int32),
                 _typed(self._fresh_part[name], name, snapshot.part, 1, topic, partition),
             )
+        reset(self.trace, slots, trace.init(1))
         self.assigned.owner[slots] = part
         self.rulings[part] = ruling
 
@@ -258,7 +263,7 @@ class StreamState:
         """Bytes of state that one entity takes in memory, names and dictionaries aside."""
         return sum(
             int(column.dtype.itemsize * np.prod(column.shape[1:]))
-            for state in self._fresh.values()
+            for state in (*self._fresh.values(), self.trace)
             for column in state
         )
 

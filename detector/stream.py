@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..pipelines.brokers.base import Batch, Broker, Part
+from ..thresholds import trace
 from .applying import Changes
 from .chain import Chain
 from .checkpoints import SETTLE_S, Checkpoints
@@ -245,7 +246,10 @@ class StreamLoop:
     def _through(self, read: Read) -> Outcome:
         """The worker's part."""
         with self._s.ledger.stage("chain"):
-            return self._s.chain.process(read.records, read.admitted)
+            outcome = self._s.chain.process(read.records, read.admitted)
+            slot = outcome.records.slot[outcome.row]
+            trace.follow(self.state.trace, slot, outcome.score, outcome.threshold)
+            return outcome
 
     def _land(self) -> None:
         """Wait for the oldest batch under way and send what came out of it."""

@@ -10,6 +10,7 @@ import numpy as np
 from ..pipelines import location
 from ..pipelines.brokers.base import Part
 from ..pipelines.records import NO_TIME
+from ..thresholds import trace
 from ..thresholds.constants import LEARN_RECORDS, SLOW_SHARE, Caution, Learning, Phase
 from ..thresholds.drift import SIGNALS
 from .inforce import Ruling
@@ -161,6 +162,7 @@ def entity(
         "warming": warming(state, slot, held, lags),
         "conservative": Caution(int(core["caution"])).name.lower() if core["caution"] else None,
     }
+    shown["scores"], shown["thresholds"] = trace.of(state.trace, slot)
     if whole:
         values = state.window.values[slot, (int(state.window.head[slot]) - 1) % state.window.values.shape[1]]
         shown["incident_since"] = rfc3339(int(core["onset"])) if core["phase"] != Phase.NORMAL else None

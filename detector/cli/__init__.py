@@ -22,7 +22,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.completion import completion_init
+from typer.completion import completion_init  # type: ignore[attr-defined] # what typer itself imports
 from typer.core import TyperCommand
 
 from ...errors import SettingsError, TocsinError

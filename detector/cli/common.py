@@ -126,6 +126,19 @@ def moment(text: str | None) -> str | None:
     return None if text is None else text[:19].replace("T", " ")
 
 
+def sparkline(scores: Sequence[float | None], thresholds: Sequence[float | None], width: int = 16) -> str:
+    """The last `width` scores against their thresholds: up to ▄ below, from ▅ on above, ▁ at 0 and █ at twice it."""
+    bars = "▁▂▃▄▅▆▇█"
+    line = ""
+    for score, threshold in list(zip(scores, thresholds, strict=True))[-width:]:
+        if score is None or not threshold or threshold <= 0.0:
+            line += "·"
+            continue
+        share = min(max(score / threshold, 0.0), 2.0)
+        line += bars[min(int(share * 4), 3) if share <= 1.0 else min(4 + int((share - 1.0) * 4), 7)]
+    return line
+
+
 def _cell(item: object) -> str:
     from rich.markup import escape
 

@@ -15,6 +15,7 @@ from .common import (
     moment,
     print_json,
     print_table,
+    sparkline,
 )
 
 app = command_app()
@@ -36,13 +37,14 @@ def list_entities(
         print_json(found)
         return
     print_table(
-        ("entity", "state", "score", "threshold", "last seen (UTC)", "warming"),
+        ("entity", "state", "score", "threshold", "the last scores", "last seen (UTC)", "warming"),
         [
             (
                 one["entity"],
                 one["state"],
                 one["score"],
                 one["threshold"],
+                sparkline(one["scores"], one["thresholds"]),
                 moment(one["last_seen"]),
                 one["warming"],
             )
@@ -69,7 +71,10 @@ def show(
     if json:
         print_json(found)
         return
-    values = found.pop("values")
+    values, scores, thresholds = (found.pop(name) for name in ("values", "scores", "thresholds"))
     for name, value in found.items():
         typer.echo(f"{name:<16} {'-' if value is None else value}")
+    typer.echo(
+        f"{'the last scores':<16} {sparkline(scores, thresholds, len(scores))}   (above the threshold from ▅ on)"
+    )
     print_table(("feature", "newest value"), list(values.items()))

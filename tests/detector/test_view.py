@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from tocsin.detector import metric_defs as defs
@@ -9,6 +10,7 @@ from tocsin.detector import view
 from tocsin.detector.clocks import Clocks
 from tocsin.detector.ledger import Ledger
 from tocsin.detector.metrics import Metrics
+from tocsin.thresholds import trace
 from tocsin.thresholds.budget import parse_budget
 from versions import TOPIC, Stand
 
@@ -52,3 +54,19 @@ def test_the_count_is_exported_where_the_budget_is_split(shared_stand: Stand) ->
     assert (own.split_over, own.split_off) == (None, None)
     page = metrics.registry.get_sample_value(defs.BUDGET_ENTITIES.name, {"stream": "fleet"})
     assert page is None
+
+
+def test_an_entitys_last_scores_are_shown_and_end_with_its_slot(shared_stand: Stand) -> None:
+    state = shared_stand.chain().state
+    part = state.part(TOPIC, 0)
+    state.rulings[part] = shared_stand.rulings().ruling()
+    (slot,) = state.table.intern_all(part, ["host-0"])
+    state.admit(state.table.take_new())
+    trace.follow(state.trace, np.array([slot, slot]), np.array([0.5, 2.0]), np.array([1.0, 1.0]))
+    (shown,) = view.entities(state, {(TOPIC, 0): part}, 5, 10, "")
+    assert (shown["scores"], shown["thresholds"]) == ([0.5, 2.0], [1.0, 1.0])
+    state.table.release([slot])
+    assert state.table.intern_all(part, ["host-1"]) == [slot]
+    state.admit(state.table.take_new())
+    (shown,) = view.entities(state, {(TOPIC, 0): part}, 5, 10, "")
+    assert (shown["entity"], shown["scores"]) == ("host-1", [])
