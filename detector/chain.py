@@ -57,6 +57,8 @@ class Work:
     """The outcome's [n] columns, each filled segment by segment."""
     events: list[NDArray[np.void]] = field(default_factory=list)
     blocks: list[NDArray[np.void]] = field(default_factory=list)
+    looked_at: int = 0
+    """How many of `blocks` the drift detectors have seen."""
     drifts: list[drift.Flag] = field(default_factory=list)
 
     @property
@@ -160,6 +162,7 @@ class Chain:
             events=_joined(work.events, EVENT),
             drifts=work.drifts,
             refused=np.zeros(0, np.int64),
+            blocks=_joined(work.blocks, BLOCK_MEANS),
         )
 
 
@@ -258,8 +261,8 @@ def _learn(state: StreamState, work: Work) -> None:
 
 
 def _drift(state: StreamState, work: Work) -> None:
-    blocks = _joined(work.blocks, BLOCK_MEANS)
-    work.blocks.clear()
+    blocks = _joined(work.blocks[work.looked_at :], BLOCK_MEANS)
+    work.looked_at = len(work.blocks)
     for block in blocks:
         work.drifts.extend(drift.take(state.drift, block, work.ruling.model.reference))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..pipelines.records import NO_TIME, Records
 from ..pipelines.windows import Verdict
 from ..thresholds import drift
-from ..thresholds.state import EVENT
+from ..thresholds.state import BLOCK_MEANS, EVENT
 
 
 class Outcome(NamedTuple):
@@ -49,6 +49,8 @@ class Outcome(NamedTuple):
     """Rows of what was given (records, or points) whose time is far ahead."""
     late_points: int = 0
     """Measurements (long format) of a period already closed."""
+    blocks: NDArray[np.void] = np.zeros(0, BLOCK_MEANS)
+    """BLOCK_MEANS: the drift blocks that closed; `row` indexes the [n] columns."""
 
 
 def columns_of(n: int, features: int) -> dict[str, Any]:
@@ -101,6 +103,7 @@ def merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int6
         events=events,
         drifts=drifts,
         refused=np.zeros(0, np.int64),
+        blocks=_moved([outcome.blocks for outcome in outcomes], firsts, place),
     )
 
 

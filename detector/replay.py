@@ -52,6 +52,8 @@ class Step(NamedTuple):
 
     outcome: Outcome | None
     alerts: list[Alert]
+    label: NDArray[np.int8] | None = None
+    """[B] of the outcome's records: 0 or 1, -1 where the data says nothing; None: it has no labels."""
 
 
 class Cut(NamedTuple):
@@ -59,6 +61,8 @@ class Cut(NamedTuple):
 
     records: Records | Points
     admitted: NDArray[np.int32]
+    label: NDArray[np.int8] | None = None
+    """[B] 0 or 1, -1 where the data says nothing. Nothing decides by it."""
 
 
 class Tape(NamedTuple):
@@ -94,29 +98,36 @@ class Replay:
         begun = [one for one in due if one.first_offset <= tape.begin]
         due = [one for one in due if one.first_offset > tape.begin]
         self._chain.state.rulings[index] = self._rulings.ruling(begun[-1].version if begun else default)
-        for records, admitted in tape.batches:
+        for records, admitted, label in tape.batches:
             first = 0
             while due and len(records.offset) and due[0].first_offset <= int(records.offset[-1]):
                 one = due.pop(0)
                 cut = int(np.searchsorted(records.offset, one.first_offset))
                 if cut > first:
-                    yield self._step(take_rows(records, slice(first, cut)), admitted)
+                    yield self._step(records, slice(first, cut), admitted, label)
                     admitted = admitted[:0]
                     first = cut
                 closed = self._act(index, one)
                 if closed:
                     yield Step(None, closed)
             if first < len(records.offset):
-                yield self._step(take_rows(records, slice(first, None)), admitted)
+                yield self._step(records, slice(first, None), admitted, label)
         # What was written behind the last record has acted too, and may have closed incidents.
         for one in due:
             if (tape.end is None or one.first_offset <= tape.end) and (closed := self._act(index, one)):
                 yield Step(None, closed)
 
-    def _step(self, records: Records | Points, admitted: NDArray[np.int32]) -> Step:
-        outcome = self._chain.process(records, admitted)
+    def _step(
+        self,
+        records: Records | Points,
+        rows: slice,
+        admitted: NDArray[np.int32],
+        label: NDArray[np.int8] | None,
+    ) -> Step:
+        outcome = self._chain.process(take_rows(records, rows), admitted)
         said = announcements(outcome, self.names, 0, 0)
-        return Step(outcome, [one.message for one in said if isinstance(one.message, Alert)])
+        alerts = [one.message for one in said if isinstance(one.message, Alert)]
+        return Step(outcome, alerts, None if label is None else label[rows])
 
     def _act(self, index: int, one: Written) -> list[Alert]:
         events = act(self._chain, self._rulings, self._stream, index, one.version, one.first_offset)
@@ -134,7 +145,7 @@ def file_tape(files: DataFiles, chain: Chain, topic: str, rows: int = 4096) -> T
 
     def batches() -> Iterator[Cut]:
         for batch in files.batches(table, rows):
-            yield Cut(batch.records, table.take_new())
+            yield Cut(batch.records, table.take_new(), batch.label)
 
     return Tape((topic, 0), 0, None, batches())
 

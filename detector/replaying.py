@@ -13,7 +13,6 @@ from ..pipelines.brokers.base import Part
 from ..pipelines.files import DataFiles
 from ..pipelines.readers import Columns
 from ..pipelines.schema import FeatureSchema
-from ..pipelines.slots import SlotTable
 from .changes import Change, Promotion, Versioned, apply, fold
 from .control import Unloadable, artefacts_of, read_all
 from .publish import Names
@@ -25,6 +24,7 @@ from .rulings import Rulings
 from .settings import Settings, Stream
 from .signed import signed_by
 from .startup import make_chain, model_loader, schema_of
+from .state import StreamState
 from .when import When, parse_when
 
 
@@ -34,7 +34,8 @@ class Prepared(NamedTuple):
     steps: Callable[[], Iterator[Step]]
     names: Names
     model: str
-    entities: SlotTable
+    state: StreamState
+    """What the chain knows; it grows while the steps run."""
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def prepare(
             for tape in tapes:
                 yield from replay.run(tape)
 
-        yield Prepared(steps, replay.names, rulings.ruling().model.name, chain.state.table)
+        yield Prepared(steps, replay.names, rulings.ruling().model.name, chain.state)
 
 
 def rulings_now(broker: Broker, settings: Settings, stream: Stream) -> Rulings:

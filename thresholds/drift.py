@@ -88,6 +88,11 @@ def decide(means: NDArray[np.float64]) -> tuple[int, float]:
     return flagged, float(detector.estimation)
 
 
+def standard(reference: Mapping[str, NDArray[np.float64]], signal: str) -> tuple[float, float]:
+    """What block means of a signal are measured against: their mean and standard deviation in training."""
+    return float(reference[signal][0]), max(float(reference[signal][1]), LEAST_SD[SIGNALS.index(signal)])
+
+
 def take(state: DriftState, block: np.void, reference: Mapping[str, NDArray[np.float64]]) -> list[Flag]:
     """Take one closed block (BLOCK_MEANS), in place; returns the decisions it brings.
 
@@ -96,7 +101,7 @@ def take(state: DriftState, block: np.void, reference: Mapping[str, NDArray[np.f
     found = []
     part = int(block["part"])
     for at, signal in enumerate(SIGNALS):
-        usual, sd = float(reference[signal][0]), max(float(reference[signal][1]), LEAST_SD[at])
+        usual, sd = standard(reference, signal)
         value = (float(block[signal]) - usual) / sd
         if not np.isfinite(value):
             continue
