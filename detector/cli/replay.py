@@ -11,6 +11,8 @@ from .common import ConfigOption, JsonOption, StreamOption, command_app, load_se
 
 if TYPE_CHECKING:
     from ..replay import Step
+    from ..replaying import Prepared
+    from ..report.gather import Gathered
 
 app = command_app()
 
@@ -29,6 +31,9 @@ def replay(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write scores.parquet there.")] = None,
     alerts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the alerts there, a line each.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page about it all there, as HTML.")
     ] = None,
     changes: Annotated[
         Path | None,
@@ -65,6 +70,7 @@ def replay(
         )
         writer = stack.enter_context(ScoresWriter(out)) if out else None
         told = stack.enter_context(alerts.open("wb")) if alerts else None
+        gathered = _gathering(prepared, report) if report else None
         for step in prepared.steps():
             _count(tally, step)
             if writer and step.outcome is not None:
@@ -72,7 +78,11 @@ def replay(
             for alert in step.alerts if told else ():
                 assert told is not None
                 told.write((message_of(alert).value or b"") + b"\n")
-    tally["entities"] = len(prepared.entities)
+            if gathered:
+                gathered.take(step)
+    tally["entities"] = len(prepared.state.table)
+    if report and gathered:
+        _write_report(report, gathered, chosen.name)
     if json:
         print_json({"model": prepared.model, **tally})
     else:
@@ -82,6 +92,22 @@ def replay(
         )
         if out:
             notice(f"scores are in {out}")
+        if report:
+            notice(f"the report is in {report}")
+
+
+def _gathering(prepared: Prepared, path: Path) -> Gathered:
+    from ..report.gather import Gathered
+    from ..report.page import check_writable
+
+    check_writable(path)
+    return Gathered(prepared.state)
+
+
+def _write_report(path: Path, gathered: Gathered, stream: str) -> None:
+    from ..report import facts, page
+
+    page.write(path, facts.report(gathered, stream))
 
 
 def _count(tally: dict[str, int], step: Step) -> None:

@@ -27,6 +27,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
         if shutil.which("prometheus") and shutil.which("promtool")
         else "Prometheus is missing: `make system` (as root)"
     ),
+    "chromium": lambda: None if shutil.which("chromium") else "Chromium is missing: `make system` (as root)",
 }
 """Marker -> why tests with it cannot run here."""
 
