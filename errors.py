@@ -3,7 +3,8 @@
 TocsinError                  anything foreseen; its text says what, where and what to do
 ├── SettingsError            a setting or a flag is wrong (exit code 2)
 ├── DataError                a data file or a topic holds what cannot be used
-│   └── TooFewRecords        not yet enough usable records to train on
+│   ├── TooFewRecords        not yet enough usable records to train on
+│   └── NewerSchema          a message of a newer major version than this program reads
 ├── BrokerError              the broker refuses or cannot be reached
 │   ├── BrokerUnavailable    nobody answers at the bootstrap address
 │   ├── UnknownTopic         the topic does not exist
@@ -34,6 +35,10 @@ class DataError(TocsinError):
 
 class TooFewRecords(DataError):
     """No entity has as many usable records as a training needs; more of them would help."""
+
+
+class NewerSchema(DataError):
+    """A message was written by a newer program, in a form that this one does not read."""
 
 
 class BrokerError(TocsinError):

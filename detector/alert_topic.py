@@ -1,4 +1,4 @@
-"""The alert topic, read back: all of it, or what comes from now on."""
+"""The alert topic, read back: all of it, or what comes from now on; and one more alert put there by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..errors import DataError, UnknownTopic
 from ..pipelines.brokers.base import Batch, Broker, Part
-from .alerts import Alert, decode
+from .alerts import Alert, decode, message_of
 from .control import read_to_end
 
 
@@ -44,6 +44,22 @@ def follow_alerts(broker: Broker, topic: str, wait_s: float = 0.5) -> Iterator[R
             yield from _decoded(batch) if batch else (None,)
     finally:
         consumer.close()
+
+
+def publish_alert(broker: Broker, topic: str, alert: Alert, timeout_s: float = 30.0) -> None:
+    """Append an alert, where a daemon would: in the partition of its entity.
+
+    Raises:
+        UnknownTopic: the topic does not exist.
+        DeliveryFailed: the broker did not acknowledge it.
+    """
+    _parts(broker, topic)
+    message, producer = message_of(alert), broker.producer()
+    try:
+        producer.produce(topic, message.value, message.key, headers=message.headers)
+        producer.flush(timeout_s)
+    finally:
+        producer.close()
 
 
 def _parts(broker: Broker, topic: str) -> list[Part]:

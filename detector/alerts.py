@@ -12,6 +12,7 @@ entities, so the alerts of one entity stay in order. Headers follow the CloudEve
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
@@ -22,7 +23,7 @@ from msgspec import Meta
 
 from .wire import RFC3339_PATTERN, Headers, Message, decode_json, number, rfc3339
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 CLOUD_EVENT_TYPE = "tocsin.alert"
 SCHEMA_ID = "urn:tocsin:alert:1"
 CONTENT_TYPE = b"application/json"
@@ -42,10 +43,11 @@ class Status(StrEnum):
 
 
 class Kind(StrEnum):
-    """What happened: one incident, or a digest of those beyond an entity's daily cap."""
+    """What happened: one incident, a digest of those beyond an entity's daily cap, or nothing but a test."""
 
     ANOMALY = "anomaly"
     DIGEST = "digest"
+    TEST = "test"
 
 
 class Severity(StrEnum):
@@ -75,7 +77,8 @@ class Basis(StrEnum):
     PRIOR = "prior"
 
 
-ALERT_NAMES = {Kind.ANOMALY: "TocsinAnomaly", Kind.DIGEST: "TocsinDigest"}
+ALERT_NAMES = {Kind.ANOMALY: "TocsinAnomaly", Kind.DIGEST: "TocsinDigest", Kind.TEST: "TocsinTest"}
+TEST_ENTITY = "tocsin-test"
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -246,8 +249,38 @@ def alert_of(
     )
 
 
+def trial_alert(stream: str, severity: Severity, time_us: int, runbook: str = "") -> Alert:
+    """A firing alert of kind `test`: of no record, so without score, offsets and versions."""
+    happening = Happening(
+        kind=Kind.TEST,
+        status=Status.FIRING,
+        severity=severity,
+        entity=TEST_ENTITY,
+        onset_us=time_us,
+        time_us=time_us,
+        first_offset=-1,
+        offset=-1,
+        score=math.nan,
+        p_value=math.nan,
+        threshold=math.nan,
+        peak=math.nan,
+    )
+    return alert_of(happening, Context(stream, stream, "", -1, "", "", runbook))
+
+
+def trial_over(alert: Alert, time_us: int) -> Alert:
+    """The resolution of an alert of kind `test`."""
+    notes, now = alert.annotations, rfc3339(time_us)
+    over = msgspec.structs.replace(notes, summary=f"{notes.summary} It is over.", reason=Resolution.OPERATOR)
+    return msgspec.structs.replace(
+        alert, status=Status.RESOLVED, annotations=over, ends_at=now, event_time=now
+    )
+
+
 def _summary(happening: Happening, features: Sequence[Feature]) -> str:
     entity = happening.entity
+    if happening.kind is Kind.TEST:
+        return f"{entity}: a test of the way that alerts take, nothing is wrong."
     if happening.kind is Kind.DIGEST:
         incidents = "incident" if happening.held == 1 else "incidents"
         return f"{entity}: {happening.held} more {incidents} than its daily cap, held in this digest"

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ..errors import SettingsError
+from .settings_forward import Forward
 from .settings_kinds import SECRET, Duration, plain
 from .settings_pages import Field, fields
 from .settings_sections import (
@@ -37,6 +38,7 @@ from .settings_source import Given, Sources, Table, config_folder, gather
 __all__ = [
     "Decode",
     "Duration",
+    "Forward",
     "Http",
     "Incidents",
     "Kafka",
@@ -69,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     state: State = State()
     decode: Decode = Decode()
     http: Http = Http()
+    forward: Forward = Forward()
     log: Log = Log()
     file: str | None = None
 
@@ -112,6 +115,9 @@ def load(
         if section != "stream"
     }
     kwargs["registry"] = _absolute(kwargs["registry"], sources)
+    if kwargs["forward"].header_file:
+        placed = _place(sources, "forward", "header_file", kwargs["forward"].header_file)
+        kwargs["forward"] = msgspec.structs.replace(kwargs["forward"], header_file=placed)
     settings = Settings(streams=_streams(sources), file=str(path) if path else None, **kwargs)
     _check_together(settings, sources)
     return settings
@@ -137,15 +143,16 @@ def redacted(settings: Settings) -> dict[str, Any]:
     content["kafka"]["librdkafka"] = {
         name: HIDDEN if SECRET.search(name) else properties[name] for name in properties
     }
+    if content["forward"]["url"]:
+        content["forward"]["url"] = HIDDEN
     return content
 
 
 def secrets(settings: Settings) -> tuple[str, ...]:
     """The values that must never be shown, for the filter of the logs."""
     properties = settings.kafka.librdkafka
-    return tuple(
-        str(value) for name, value in properties.items() if SECRET.search(name) and len(str(value)) >= 4
-    )
+    found = [str(value) for name, value in properties.items() if SECRET.search(name)]
+    return tuple(value for value in (*found, settings.forward.url or "") if len(value) >= 4)
 
 
 def settings_hash(settings: Settings, stream: Stream) -> str:
@@ -223,7 +230,8 @@ def _value(field: Field, found: Given, label: str) -> Any:
         value = _flatten(value)
     if isinstance(value, str) and field.many:
         value = [part.strip() for part in value.split(",") if part.strip()]
-    shown = HIDDEN if SECRET.search(field.key) or field.key == "librdkafka" else repr(found.value)
+    secret = SECRET.search(field.key) or field.key in ("librdkafka", "url")
+    shown = HIDDEN if secret else repr(found.value)
     try:
         # A number where text is wanted comes from the environment, where 007 and 7 look alike.
         if isinstance(value, int) and not isinstance(value, bool) and field.text:
@@ -259,18 +267,23 @@ def _flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _absolute(registry: Registry, sources: Sources) -> Registry:
     """The registry's paths, those from the file relative to the file's folder."""
-    table = sources.sections.get("registry", {})
-    folder = sources.file.resolve().parent if sources.file else Path.cwd()
 
     def place(key: str, path: str) -> str:
-        in_file = key not in table or (sources.file and table[key].origin.startswith(str(sources.file)))
-        return str(((folder if in_file else Path.cwd()) / Path(path).expanduser()).absolute())
+        return _place(sources, "registry", key, path)
 
     return Registry(
         path=place("path", registry.path),
         public_keys=tuple(place("public_keys", path) for path in registry.public_keys),
         private_key=place("private_key", registry.private_key) if registry.private_key else None,
     )
+
+
+def _place(sources: Sources, section: str, key: str, path: str) -> str:
+    """A path made absolute: what the file names stands beside it, what flags and environment name, here."""
+    table = sources.sections.get(section, {})
+    folder = sources.file.resolve().parent if sources.file else Path.cwd()
+    in_file = key not in table or (sources.file and table[key].origin.startswith(str(sources.file)))
+    return str(((folder if in_file else Path.cwd()) / Path(path).expanduser()).absolute())
 
 
 def _check_together(settings: Settings, sources: Sources) -> None:
@@ -282,7 +295,12 @@ def _check_together(settings: Settings, sources: Sources) -> None:
             "reached: "
             "k must be at most m."
         )
-    claimed: dict[str, str] = {}
+    if settings.forward.hold < 2 * settings.forward.resend:
+        raise SettingsError(
+            f"{where} [forward] hold = {settings.forward.hold} is less than twice resend = {settings.forward.resend}: "
+            "an open incident would end by itself between two messages."
+        )
+    claimed: dict[str, str] = {f"group {settings.forward.group_id}": "group_id of [forward]"}
     for stream in settings.streams:
         if stream.lags > stream.window:
             raise SettingsError(

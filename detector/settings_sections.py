@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from .settings_forward import Forward
 from .settings_kinds import BUDGET, NAME, TOPIC, Duration, Scalar, span, text, topic
 
 
@@ -366,5 +367,6 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "state": State,
     "decode": Decode,
     "http": Http,
+    "forward": Forward,
     "log": Log,
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 STOP_S = 9.0
 """From the request to the moment when the process ends, whoever still waits; a second is left for leaving."""
@@ -40,3 +42,14 @@ class Stopping:
         if self._asked_at is None:
             return float("inf")
         return max(0.0, self._asked_at + until_s - self._monotonic())
+
+
+@contextmanager
+def on_signals(ask: Callable[[], None]) -> Iterator[None]:
+    """Call `ask` at SIGTERM and SIGINT, in the place of what they do before and after."""
+    before = {one: signal.signal(one, lambda *_: ask()) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -63,11 +63,13 @@ def decode_json(
     what: str,
     major: int,
     error: type[TocsinError] = DataError,
+    newer: type[TocsinError] | None = None,
 ) -> T:
     """A typed value out of JSON bytes.
 
     The version is looked at before the rest, so that a message of a newer major is named as that and not
-    by the first field that happens to differ. `what` says in an error's text which message it was.
+    by the first field that happens to differ. `what` says in an error's text which message it was; `newer` is the
+    error of a newer major where it is to be told apart.
     """
     if value is None:
         raise error(f"{what} is empty. It was deleted or never written by this program; write it again.")
@@ -82,7 +84,7 @@ def decode_json(
             "written by this program."
         )
     if found > major:
-        raise error(
+        raise (newer or error)(
             f"{what} has schema_version {version}, newer than the {major}.x that this program reads. "
             "Upgrade tocsin on this machine, or go back to the version that wrote it everywhere."
         )

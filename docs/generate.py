@@ -1,19 +1,22 @@
-"""Writes the pages that are made from the code: metrics, settings, commands, modules. `make docs` runs it."""
+"""Writes what is made from the code: metrics, settings, commands, modules, the schema. `make docs` runs it."""
 
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tocsin.detector.alerts import alert_schema
 from tocsin.detector.cli import load_command
 from tocsin.detector.cli.table import COMMANDS
 from tocsin.detector.metric_defs import DEFINITIONS, Definition
 from tocsin.detector.settings_pages import markdown as settings
 
 FOLDER = Path(__file__).resolve().parent
+SCHEMA = FOLDER.parent / "detector/schemas/alert.schema.json"
 NOTE = "Made from the code by `make docs`; do not edit."
 
 
@@ -114,10 +117,11 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Write all pages."""
+    """Write all pages, and the JSON Schema of an alert."""
     for name, page in PAGES.items():
         (FOLDER / name).write_text(page(), encoding="utf-8")
         sys.stdout.write(f"docs/{name}\n")
+    SCHEMA.write_text(json.dumps(alert_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

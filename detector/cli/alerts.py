@@ -1,4 +1,4 @@
-"""`tocsin alerts`: what fired, what fires now, and an operator's word that one is over."""
+"""`tocsin alerts`: what fired, what fires now and why; bringing it to people; a word that one is over."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 app = command_app()
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="An alert_id, or a unique beginning of one.")]
+EntityOption = Annotated[
+    str, typer.Option("--entity", metavar="GLOB", help="Only those of matching entities.")
+]
 
 
 @app.command()
@@ -38,11 +41,14 @@ def tail(
     config: ConfigOption = None,
     stream: StreamOption = None,
     json: JsonOption = False,
+    entity: EntityOption = "*",
     count: Annotated[
         int | None, typer.Option("--count", metavar="N", min=1, help="Stop after so many messages.")
     ] = None,
 ) -> None:
     """Print alerts as they are published, until interrupted."""
+    from fnmatch import fnmatchcase
+
     from ..alert_topic import follow_alerts
 
     with _opened(config, stream) as (_, chosen, broker):
@@ -53,10 +59,9 @@ def tail(
             if read.alert is None:
                 notice(f"skipped: {read.fault}")
                 continue
-            if json:
-                print_json_line(_plain(read.alert))
-            else:
-                typer.echo(_line(read.alert))
+            if not fnmatchcase(read.alert.labels.entity, entity):
+                continue
+            _print(read.alert, json)
             if left is not None:
                 left -= 1
                 if left == 0:
@@ -69,9 +74,7 @@ def list_alerts(
     stream: StreamOption = None,
     json: JsonOption = False,
     firing: Annotated[bool, typer.Option("--firing", help="Only those that are open.")] = False,
-    entity: Annotated[
-        str, typer.Option("--entity", metavar="GLOB", help="Only those of matching entities.")
-    ] = "*",
+    entity: EntityOption = "*",
 ) -> None:
     """List the incidents that the alert topic holds, the newest last."""
     from fnmatch import fnmatchcase
@@ -94,7 +97,7 @@ def list_alerts(
         (
             (
                 alert.alert_id[:12],
-                alert.status.value + (f" ({alert.annotations.reason})" if alert.annotations.reason else ""),
+                _status(alert),
                 alert.labels.severity.value,
                 alert.kind.value,
                 alert.labels.entity,
@@ -113,16 +116,20 @@ def show(
     alert: IdArgument, config: ConfigOption = None, stream: StreamOption = None, json: JsonOption = False
 ) -> None:
     """Show every message of one incident."""
+    from ..alerts import Kind
+
     with _opened(config, stream) as (_, chosen, broker):
         messages = _messages(broker, chosen, alert)
     if json:
         print_json([_plain(message) for message in messages])
         return
     for message in messages:
-        notes = message.annotations
+        notes, of_records = message.annotations, message.kind is not Kind.TEST or None
         typer.echo(_line(message))
         facts = {
             "alert_id": message.alert_id,
+            "kind": message.kind.value,
+            "status": _status(message),
             "summary": notes.summary,
             "began": message.starts_at,
             "ended": message.ends_at,
@@ -131,15 +138,119 @@ def show(
             "p-value": f"{notes.p_value:.3g} ({notes.basis})" if notes.p_value is not None else None,
             "peak": notes.peak,
             "conservative": notes.conservative,
-            "model, calibration": f"{notes.model_version}, {notes.calibration_version}",
-            "records": f"{notes.topic}[{notes.partition}] {notes.first_offset} to {notes.last_offset}",
+            "model, calibration": of_records and f"{notes.model_version}, {notes.calibration_version}",
+            "records": of_records
+            and f"{notes.topic}[{notes.partition}] {notes.first_offset} to {notes.last_offset}",
+            "escalation": notes.escalation,
             "held": notes.held or None,
+            "late": "yes" if notes.late else None,
             "runbook": notes.runbook or None,
         }
         print_table(("", ""), [(name, fact) for name, fact in facts.items() if fact is not None])
         if notes.features:
             rows = ((f.name, f.observed, f.expected, f.share) for f in notes.features)
             print_table(("feature", "observed", "expected", "share"), rows)
+
+
+@app.command()
+def explain(
+    alert: IdArgument, config: ConfigOption = None, stream: StreamOption = None, json: JsonOption = False
+) -> None:
+    """Say in plain words why an alert was raised and how it ended."""
+    from ...errors import UnknownTopic
+    from ..changes import Versioned
+    from ..control import artefacts_of, read_all
+    from ..explaining import explain as explained
+    from ..explaining import plain, rules_in_force
+
+    with _opened(config, stream) as (settings, chosen, broker):
+        messages = _messages(broker, chosen, alert)
+        try:
+            found = read_all(broker, chosen.control, artefacts_of(settings, chosen))
+        except UnknownTopic:  # a stream that no daemon has served yet
+            found = []
+    changes = [one for one in found if isinstance(one, Versioned)]
+    explanation = explained(messages, rules_in_force(settings.incidents, changes), changes)
+    if json:
+        print_json(plain(explanation))
+        return
+    typer.echo(_line(messages[-1]))
+    for paragraph in explanation.text:
+        typer.echo(f"  {paragraph}")
+
+
+@app.command("test")
+def trial(
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    json: JsonOption = False,
+    severity: Annotated[
+        str,
+        typer.Option("--severity", metavar="NAME", help="warning or critical, to try the routes of either."),
+    ] = "warning",
+    lasting: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="How long it stays open, such as 30s, 5m.")
+    ] = "2m",
+) -> None:
+    """Publish a test alert and, after a while or when interrupted, its resolution."""
+    import threading
+    import time
+
+    from ...errors import SettingsError
+    from ..alert_topic import publish_alert
+    from ..alerts import Severity, trial_alert, trial_over
+    from ..settings import Duration
+    from ..stopping import on_signals
+
+    try:
+        grade, open_s = Severity(severity), Duration.parse(lasting).seconds
+    except ValueError:
+        raise SettingsError(
+            f"--severity {severity} --for {lasting}: allowed are warning or critical, and a duration such as 30s, 5m."
+        ) from None
+    stop = threading.Event()
+    with _opened(config, stream) as (_, chosen, broker), on_signals(stop.set):
+        told = trial_alert(chosen.name, grade, time.time_ns() // 1000, chosen.runbook)
+        publish_alert(broker, chosen.alerts, told)
+        _print(told, json)
+        stop.wait(open_s)
+        told = trial_over(told, time.time_ns() // 1000)
+        publish_alert(broker, chosen.alerts, told)
+        _print(told, json)
+
+
+@app.command()
+def forward(
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="KIND", help="alertmanager or webhook; else [forward] to.")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", metavar="URL", help="Its address; else [forward] url, which others cannot see."
+        ),
+    ] = None,
+    header_file: Annotated[
+        str | None,
+        typer.Option("--header-file", metavar="FILE", help="Headers to send, one `Name: value` a line."),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="NAME", help="The consumer group; one for each target.")
+    ] = None,
+) -> None:
+    """Bring alerts to an Alertmanager or a webhook, until stopped. Without --stream, those of all streams."""
+    from .. import logs
+    from ..forwarding import run, target
+    from ..settings import secrets
+
+    given = {"to": to, "url": url, "header_file": header_file, "group_id": group}
+    settings = load_settings(config, {f"forward.{key}": value for key, value in given.items()})
+    streams = settings.streams if stream is None else (settings.stream(stream),)
+    chosen = target(settings)
+    logs.configure(settings.log, (*secrets(settings), *chosen.secrets))
+    run(settings, streams, chosen)
 
 
 @app.command()
@@ -153,9 +264,15 @@ def resolve(
     stream: StreamOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Close a firing incident by a versioned change, which the daemon applies at a written offset."""
+    """Close a firing incident by a versioned change, which the daemon applies at a written offset.
+
+    A test alert that was left open is closed on the alert topic itself: no daemon knows of it.
+    """
+    import time
+
     from ...errors import DataError
-    from ..alerts import Status
+    from ..alert_topic import publish_alert
+    from ..alerts import Kind, Status, trial_over
     from ..changes import Resolve
     from ..control import artefacts_of, publish
     from ..signed import signed_by
@@ -167,6 +284,11 @@ def resolve(
                 f"The incident {last.alert_id} of {last.labels.entity} is already resolved "
                 f"({last.annotations.reason}, {last.ends_at}); there is nothing to resolve."
             )
+        if last.kind is Kind.TEST:
+            over = trial_over(last, time.time_ns() // 1000)
+            publish_alert(broker, chosen.alerts, over)
+            _print(over, json)
+            return
         change = Resolve(
             **signed_by(author, reason),
             alert_id=last.alert_id,
@@ -226,6 +348,18 @@ def _messages(broker: Broker, stream: Stream, beginning: str) -> list[Alert]:
         f"{len(found)} alerts have ids that begin with {beginning!r}: {', '.join(sorted(found)[:5])}. "
         "Give more of it."
     )
+
+
+def _print(alert: Alert, json: bool) -> None:
+    """One message, at once: as a line of JSON or as `_line`."""
+    if json:
+        print_json_line(_plain(alert))
+    else:
+        typer.echo(_line(alert))
+
+
+def _status(alert: Alert) -> str:
+    return alert.status.value + (f" ({alert.annotations.reason})" if alert.annotations.reason else "")
 
 
 def _line(alert: Alert) -> str:

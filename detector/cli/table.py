@@ -19,7 +19,7 @@ COMMANDS: dict[str, Entry] = {
     "check": Entry("check", "Validate the configuration, the topics and the rights."),
     "describe": Entry("describe", "Print the chain that every record passes."),
     "train": Entry("train", "Train and register a model version."),
-    "alerts": Entry("alerts", "Follow, list and show alerts; resolve one."),
+    "alerts": Entry("alerts", "Follow, list, explain alerts; bring them to people."),
     "models": Entry("models", "List, verify, promote, roll back model versions."),
     "audit": Entry("audit", "Who changed what decides, when and why."),
     "run": Entry("run", "Run the daemon."),

@@ -107,7 +107,7 @@ def test_the_whole_message() -> None:
         "content-type": b"application/json",
     }
     assert json.loads(message.value or b"") == {
-        "schema_version": "1.0",
+        "schema_version": "1.1",
         "alert_id": "b7f13b54235984f63c8e48d773f9355e",
         "kind": "anomaly",
         "status": "firing",
