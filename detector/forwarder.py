@@ -209,6 +209,7 @@ class Forwarder:
             if self._accepted(one, answer):
                 self.counts["accepted"] += 1
                 self._remember(one)
+                log.info("forwarded", extra=_named(one))
             self._settle(one)
 
     def _settle(self, one: Told) -> None:
@@ -246,15 +247,13 @@ class Forwarder:
 
     def _accepted(self, one: Told, answer: Answer) -> bool:
         assert isinstance(one.alert, Envelope)
-        alert_id, place = one.alert.alert_id, f"{one.part[0]}[{one.part[1]}] at offset {one.offset}"
         if answer.verdict is Verdict.ACCEPTED:
-            log.debug("told", extra={"alert_id": alert_id, "status": one.alert.status, "place": place})
             return True
         self.counts["refused"] += 1
         # The id in the text, not beside it: repeats of one text are rationed, and each of these is to be seen.
         log.error(
-            f"the target refuses the alert {alert_id}, it is not sent again: {answer.why}",
-            extra={"at": place},
+            f"the target refuses the alert {one.alert.alert_id}, it is not sent again: {answer.why}",
+            extra={"topic": one.part[0], "partition": one.part[1], "offset": one.offset},
         )
         return False
 
@@ -320,6 +319,11 @@ def _told(batch: Batch) -> Iterator[Told]:
         except DataError as fault:
             alert = fault
         yield Told((topic, number), offset, value or b"", alert)
+
+
+def _named(one: Told) -> dict[str, str]:
+    alert = one.alert
+    return {"alert_id": alert.alert_id, "status": alert.status} if isinstance(alert, Envelope) else {}
 
 
 def _into(future: Future[Answer], target: Target, body: bytes) -> None:

@@ -16,7 +16,7 @@ def item(marker: str) -> pytest.Item:
     return cast(pytest.Item, SimpleNamespace(get_closest_marker=lambda name: name == marker or None))
 
 
-@pytest.mark.parametrize("marker", ["kafka", "prometheus"])
+@pytest.mark.parametrize("marker", ["kafka", "prometheus", "alertmanager"])
 def test_what_is_missing_skips_with_the_line_that_helps_and_fails_where_nothing_may_be_skipped(
     marker: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -164,10 +164,15 @@ class Home:
 
     def start(self, *, live: bool = True) -> Daemon:
         """The daemon; with `live` only once it is ready."""
-        daemon = Daemon(self.folder, self._environment, len(self.daemons))
-        self.daemons.append(daemon)
+        daemon = self.background("run")
         if live:
             daemon.ready()
+        return daemon
+
+    def background(self, *arguments: str, **environment: str) -> Daemon:
+        """A command that goes on until it is stopped."""
+        daemon = Daemon(self.folder, {**self._environment, **environment}, len(self.daemons), arguments)
+        self.daemons.append(daemon)
         return daemon
 
     def send(self, values: Iterable[bytes | None], keys: Iterable[bytes | None], role: str = "input") -> None:
@@ -235,16 +240,18 @@ class Home:
 
 
 class Daemon:
-    """`tocsin run` in a process of its own; it ends with the test."""
+    """`tocsin run`, or another long-running command, in a process of its own; it ends with the test."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], number: int) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], number: int, arguments: Iterable[str] = ("run",)
+    ) -> None:
         self.log_file = folder / f"daemon-{number}.log"
         guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         self.forgiven = False
         """Its end is part of the test."""
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [*guard, *COMMAND, "run"], cwd=folder, env=dict(environment), stdout=log, stderr=log
+                [*guard, *COMMAND, *arguments], cwd=folder, env=dict(environment), stdout=log, stderr=log
             )
 
     @property

@@ -28,6 +28,11 @@ NEEDS: dict[str, Callable[[], str | None]] = {
         else "Prometheus is missing: `make system` (as root)"
     ),
     "chromium": lambda: None if shutil.which("chromium") else "Chromium is missing: `make system` (as root)",
+    "alertmanager": lambda: (
+        None
+        if shutil.which("prometheus-alertmanager")
+        else "Alertmanager is missing: `make system` (as root)"
+    ),
 }
 """Marker -> why tests with it cannot run here."""
 

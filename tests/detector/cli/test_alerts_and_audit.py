@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tocsin.detector.alert_topic import publish_alert
 from tocsin.detector.alerts import (
     Alert,
     Context,
@@ -18,6 +19,7 @@ from tocsin.detector.alerts import (
     Status,
     alert_of,
     top_features,
+    trial_alert,
 )
 from tocsin.detector.alerts import message_of as alert_message
 from tocsin.detector.changes import BudgetChange, Resolve, Versioned, message_of
@@ -153,6 +155,80 @@ def test_resolve_publishes_a_change_and_audit_shows_it(tocsin: Run, broker: Brok
     )
 
 
+def test_explain_says_why_in_words_and_as_json(tocsin: Run) -> None:
+    wanted = alert("host-1", 1).alert_id
+    code, out, _ = tocsin("alerts", "explain", wanted[:8])
+    assert code == 0
+    assert "scored 3.00, 1.00 above the entity's rolling threshold of 2.00" in out
+    assert "Responsible: cpu 0.9 where 0.2 was expected (100%)." in out
+    assert "Opened once 3 of the last 5 records were anomalous" in out
+    assert "It lasted 1m39s of event time" in out
+    assert "Ended (recovered): three records in a row lay below the threshold less 0.1." in out
+    code, out, _ = tocsin("alerts", "explain", wanted, "--json")
+    found = json.loads(out)
+    assert (found["alert_id"], found["opened_by"], found["above"], found["lasted_s"]) == (
+        wanted,
+        "k_of_m",
+        1.0,
+        99.0,
+    )
+    assert (found["reason"], found["model_version"], found["late"]) == ("recovered", "v0001", False)
+    code, _, err = tocsin("alerts", "explain", "zz")
+    assert code == 1
+    assert "No alert on 'servers.alerts' has an id that begins with 'zz'" in err
+
+
+def test_a_test_alert_is_marked_and_ends(tocsin: Run) -> None:
+    code, out, _ = tocsin("alerts", "test", "--for", "0s", "--severity", "critical", "--json")
+    assert code == 0
+    first, last = map(json.loads, out.splitlines())
+    assert (first["kind"], first["labels"]["alertname"], first["labels"]["severity"]) == (
+        "test",
+        "TocsinTest",
+        "critical",
+    )
+    assert (first["status"], last["status"], last["alert_id"]) == ("firing", "resolved", first["alert_id"])
+    assert last["ends_at"] >= last["starts_at"] == first["starts_at"]
+    code, out, _ = tocsin("alerts", "explain", first["alert_id"])
+    assert "no record is behind it and nothing is wrong" in out
+    assert "`tocsin alerts test` ended it" in out
+    code, out, _ = tocsin("alerts", "show", first["alert_id"])
+    assert code == 0
+    assert "test" in out
+    for wrong in (("--for", "5"), ("--severity", "loud")):
+        code, _, err = tocsin("alerts", "test", *wrong)
+        assert (code, "allowed are warning or critical" in err) == (2, True)
+
+
+def test_a_test_alert_that_was_left_open_can_be_closed(tocsin: Run, broker: Broker) -> None:
+    left = trial_alert("servers", Severity.WARNING, START)
+    publish_alert(broker, "servers.alerts", left)
+    code, out, _ = tocsin("alerts", "resolve", left.alert_id[:12], "--json")
+    assert code == 0
+    assert json.loads(out)["status"] == "resolved"
+    code, _, err = tocsin("alerts", "resolve", left.alert_id)
+    assert code == 1
+    assert "is already resolved (operator" in err
+
+
+def test_forward_says_what_is_missing_or_wrong_and_nothing_secret(tocsin: Run, tmp_path: Path) -> None:
+    code, _, err = tocsin("alerts", "forward")
+    assert (code, "--to alertmanager|webhook and --url" in err) == (2, True)
+    for args in (
+        ("--to", "pager", "--url", "http://x"),
+        ("--to", "webhook", "--url", "ftp://ada:s3cret@x"),
+        ("--to", "webhook", "--url", "http://ada:s3cret@[::1"),
+        ("--to", "webhook", "--url", "http://ada:s3cret@x", "--header-file", "missing"),
+    ):
+        code, out, err = tocsin("alerts", "forward", *args)
+        assert code == 2, args
+        assert "s3cret" not in out + err
+    with (tmp_path / "tocsin.toml").open("a") as file:
+        file.write('[forward]\nresend = "4m"\nhold = "5m"\n')
+    code, _, err = tocsin("alerts", "forward")
+    assert (code, "hold = 5m is less than twice resend = 4m" in err) == (2, True)
+
+
 def test_tail_prints_what_comes(tocsin: Run, broker: Broker) -> None:
     stop = threading.Event()
 
@@ -170,7 +246,7 @@ def test_tail_prints_what_comes(tocsin: Run, broker: Broker) -> None:
         code, out, _ = tocsin("alerts", "tail", "--json", "--count", "1")
         assert code == 0
         assert json.loads(out)["labels"]["entity"] == "host-9"
-        code, out, _ = tocsin("alerts", "tail", "--count", "2")
+        code, out, _ = tocsin("alerts", "tail", "--count", "2", "--entity", "*-9")
         assert out.count("host-9: score 3.00, threshold 2.00; cpu 0.9 (expected 0.2)") == 2
     finally:
         stop.set()
