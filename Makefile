@@ -76,7 +76,7 @@ bench-fast: install kafka ## the same in seconds: does it run, are the shapes ri
 breaks: install kafka ## apply each named break and show that its test goes red
 	$(BIN)/python tests/breaks/run.py
 
-docs: install ## write the generated pages (metrics, settings, commands)
+docs: install ## write what is made from the code: pages and the schema of alerts
 	$(BIN)/python docs/generate.py
 
 constraints: ## pin every dependency anew, with hashes

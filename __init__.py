@@ -1,4 +1,39 @@
-"""Tocsin, an alarm bell for telemetry."""
+"""Tocsin, an alarm bell for telemetry.
+
+The names below are the public API. Each is imported when it is first used, so that `import tocsin` costs nothing
+and a service that only reads alerts loads neither models nor training.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .detector.alerts import Alert, Kind, Resolution, Severity, Status
+    from .detector.subscriber import AlertSubscriber, Unreadable
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = [
+    "Alert",
+    "AlertSubscriber",
+    "Kind",
+    "Resolution",
+    "Severity",
+    "Status",
+    "Unreadable",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .detector import alerts, subscriber
+
+    home = subscriber if name in ("AlertSubscriber", "Unreadable") else alerts
+    globals()[name] = getattr(home, name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -21,7 +21,16 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta
 
-from .wire import RFC3339_PATTERN, Headers, Message, decode_json, number, rfc3339
+from .wire import (
+    RFC3339_PATTERN,
+    Headers,
+    Message,
+    decode_json,
+    number,
+    rfc3339,
+    stated_version,
+    version_of,
+)
 
 SCHEMA_VERSION = "1.1"
 CLOUD_EVENT_TYPE = "tocsin.alert"
@@ -110,7 +119,7 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     p_value: Annotated[float | None, Meta(description="Chance that a normal record scores this high.")]
     threshold: Annotated[float | None, Meta(description="The rolling threshold at that record.")]
     peak: Annotated[float | None, Meta(description="The highest score of the incident so far.")]
-    features: list[Feature]
+    features: tuple[Feature, ...]
     reason: Annotated[Resolution | None, Meta(description="Why it ended; null while firing.")]
     basis: Basis
     conservative: Annotated[
@@ -128,7 +137,7 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     ]
     held: Annotated[int, Meta(ge=0, description="Incidents that a digest holds; 0 for others.")]
     held_onsets: Annotated[
-        list[Time], Meta(description="When the one that this message adds to a digest began.")
+        tuple[Time, ...], Meta(description="When the one that this message adds to a digest began.")
     ]
     late: Annotated[bool, Meta(description="The data was older than the configured age when it was judged.")]
     runbook: str
@@ -219,7 +228,7 @@ def alert_of(
         p_value=number(happening.p_value),
         threshold=number(happening.threshold),
         peak=number(happening.peak),
-        features=list(features),
+        features=tuple(features),
         reason=happening.reason if resolved else None,
         basis=happening.basis,
         conservative=happening.conservative,
@@ -231,7 +240,7 @@ def alert_of(
         last_offset=happening.offset,
         escalation=Severity.CRITICAL if happening.escalated else None,
         held=happening.held,
-        held_onsets=[rfc3339(onset) for onset in happening.held_onsets_us],
+        held_onsets=tuple(rfc3339(onset) for onset in happening.held_onsets_us),
         late=late,
         runbook=context.runbook,
     )
@@ -320,6 +329,12 @@ def message_of(alert: Alert) -> Message:
 def decode(value: bytes | None, what: str = "the alert") -> Alert:
     """An alert out of JSON. DataError, naming `what`, where it is none or of a newer major."""
     return decode_json(_DECODER, value, what, 1)
+
+
+def is_newer(value: bytes) -> bool:
+    """Whether a message says that it was written to a later schema than `SCHEMA_VERSION`."""
+    found, known = stated_version(value), version_of(SCHEMA_VERSION)
+    return found is not None and known is not None and found > known
 
 
 def latest(alerts: Iterable[Alert]) -> dict[str, Alert]:

@@ -37,11 +37,19 @@ class _Versioned(msgspec.Struct):
     schema_version: str = ""
 
 
-def major_of(version: str) -> int | None:
-    """The major of "major.minor", or None where the text is not of that form."""
-    major, dot, minor = version.partition(".")
-    plain = dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()
-    return int(major) if plain and len(major) < 9 else None
+def version_of(text: str) -> tuple[int, int] | None:
+    """The numbers of "major.minor", or None where the text is not of that form."""
+    parts = text.split(".")
+    plain = len(parts) == 2 and all(part.isascii() and part.isdigit() and len(part) < 9 for part in parts)
+    return (int(parts[0]), int(parts[1])) if plain else None
+
+
+def stated_version(value: bytes) -> tuple[int, int] | None:
+    """The schema_version that a JSON message states, whatever else is in it; None where there is none."""
+    try:
+        return version_of(msgspec.json.decode(value, type=_Versioned).schema_version)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def rfc3339(time_us: int) -> str:
@@ -77,13 +85,13 @@ def decode_json(
         version = msgspec.json.decode(value, type=_Versioned).schema_version
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise error(f"{what} cannot be read as JSON: {wrong}. It was not written by this program.") from None
-    found = major_of(version)
+    found = version_of(version)
     if found is None:
         raise error(
             f"{what} has the schema_version {version!r}, where {major}.x is expected. It was not "
             "written by this program."
         )
-    if found > major:
+    if found[0] > major:
         raise (newer or error)(
             f"{what} has schema_version {version}, newer than the {major}.x that this program reads. "
             "Upgrade tocsin on this machine, or go back to the version that wrote it everywhere."

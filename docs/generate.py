@@ -1,4 +1,4 @@
-"""Writes what is made from the code: metrics, settings, commands, modules, the schema. `make docs` runs it."""
+"""Writes what is made from the code: metrics, settings, commands, modules, schema of alerts. `make docs` runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from tocsin.detector.metric_defs import DEFINITIONS, Definition
 from tocsin.detector.settings_pages import markdown as settings
 
 FOLDER = Path(__file__).resolve().parent
-SCHEMA = FOLDER.parent / "detector/schemas/alert.schema.json"
 NOTE = "Made from the code by `make docs`; do not edit."
 
 
@@ -108,20 +107,27 @@ def _about(path: Path) -> str:
     return " ".join(text.partition("\n\n")[0].split())
 
 
+def schema() -> str:
+    """The JSON Schema of an alert, published here and shipped in the package."""
+    return json.dumps(alert_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics,
     "settings.md": settings,
     "commands.md": commands,
     "modules.md": modules,
+    "alert.schema.json": schema,
+    "../detector/schemas/alert.schema.json": schema,
 }
 
 
 def main() -> None:
     """Write all pages, and the JSON Schema of an alert."""
     for name, page in PAGES.items():
-        (FOLDER / name).write_text(page(), encoding="utf-8")
-        sys.stdout.write(f"docs/{name}\n")
-    SCHEMA.write_text(json.dumps(alert_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path = (FOLDER / name).resolve()
+        path.write_text(page(), encoding="utf-8")
+        sys.stdout.write(f"{path.relative_to(FOLDER.parent)}\n")
 
 
 if __name__ == "__main__":

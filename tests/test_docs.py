@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 import jsonschema
 import msgspec
 import pytest
+import tocsin
 from rigs.source import ROOT
 from tocsin.detector import alerts
 from tocsin.detector.changelog import Decision
@@ -23,6 +24,7 @@ from tocsin.detector.deadletters import PREFIX, Failed, dead_letter
 from tocsin.detector.metric_defs import DEFINITIONS, STREAM_PHASE
 from tocsin.detector.settings import load
 from tocsin.detector.settings_sections import SECTIONS
+from tocsin.detector.subscriber import Counts
 from tocsin.models.members import TABLE
 from tocsin.pipelines.decoding import Reason
 from tocsin.pipelines.windows import Verdict
@@ -177,7 +179,32 @@ def test_the_example_of_an_alert_is_one() -> None:
     alert = example()
     jsonschema.validate(alert, alerts.alert_schema())
     read = alerts.decode(json.dumps(alert).encode())
-    assert msgspec.to_builtins(read) == alert, "it holds a field that alerts do not have"
+    assert json.loads(msgspec.json.encode(read)) == alert, "it holds a field that alerts do not have"
+
+
+def test_the_published_schema_is_the_one_in_the_package() -> None:
+    published = (DOCS / "alert.schema.json").read_bytes()
+    assert published == (ROOT / "detector" / "schemas" / "alert.schema.json").read_bytes()
+    jsonschema.validate(example(), json.loads(published))
+
+
+def test_the_page_of_subscribers_shows_the_example_as_it_is() -> None:
+    shown = re.findall(r"```python\n(.*?)```", (DOCS / "subscribers.md").read_text(), re.DOTALL)
+    ran = (DOCS / "examples" / "subscribe.py").read_text()
+    assert len(shown) == 1
+    assert shown[0] in ran
+
+
+def test_every_public_name_is_explained() -> None:
+    page = (DOCS / "subscribers.md").read_text()
+    for name in tocsin.__all__:
+        assert f"`{name}`" in page or name == "__version__", name
+        assert getattr(tocsin, name) is not None
+    for name in Counts._fields:
+        assert f"`{name}`" in page, name
+    assert dir(tocsin) == tocsin.__all__
+    with pytest.raises(AttributeError, match="no_such_name"):
+        tocsin.no_such_name  # noqa: B018
 
 
 def test_the_example_bears_the_id_that_the_page_explains() -> None:

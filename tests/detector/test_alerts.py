@@ -3,11 +3,9 @@
 import hashlib
 import json
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import jsonschema
-import msgspec
 import numpy as np
 import pytest
 import tocsin.detector
@@ -28,6 +26,7 @@ from tocsin.detector.alerts import (
     alert_schema,
     decode,
     event_id,
+    is_newer,
     latest,
     message_of,
     top_features,
@@ -189,7 +188,7 @@ def test_every_alert_meets_the_schema_and_comes_back(
 
 
 def test_the_schema_refuses_what_is_no_alert() -> None:
-    good = msgspec.to_builtins(alert_of(happening(), CONTEXT))
+    good = json.loads(message_of(alert_of(happening(), CONTEXT)).value or b"")
     assert VALIDATOR.is_valid({**good, "added_later": 1})
     for name, wrong in (("alert_id", "xyz"), ("starts_at", "today"), ("status", "open"), ("labels", {})):
         assert not VALIDATOR.is_valid({**good, name: wrong})
@@ -202,7 +201,21 @@ def test_the_schema_in_the_package_is_current() -> None:
     jsonschema.Draft202012Validator.check_schema(alert_schema())
     shipped = files(tocsin.detector).joinpath("schemas/alert.schema.json").read_text()
     assert shipped == json.dumps(alert_schema(), indent=2, ensure_ascii=False) + "\n"
-    assert Path(str(files(tocsin.detector))).is_dir()
+
+
+def test_alerts_are_immutable_through_and_through() -> None:
+    alert = alert_of(
+        happening(kind=Kind.DIGEST, held_onsets_us=[ONSET]), CONTEXT, top_features(["a"], [1], [2], [1])
+    )
+    assert {alert, decode(message_of(alert).value)} == {alert}
+    with pytest.raises(AttributeError):
+        alert.annotations.score = 0.0  # type: ignore[misc]
+
+
+def test_a_newer_version_is_recognised_in_whatever_message() -> None:
+    for version, newer in (("1.0", False), ("1.1", True), ("2.0", True), ("0.9", False), ("x", False)):
+        assert is_newer(json.dumps({"schema_version": version, "status": 7}).encode()) is newer
+    assert not is_newer(b"no JSON")
 
 
 def test_top_features_are_ordered_bounded_and_without_zeros() -> None:
@@ -302,4 +315,4 @@ def test_every_event_makes_a_valid_alert(code: Code, reason: Reason) -> None:
     found = events.happening_of(event(kind=code, reason=reason, score=np.nan, p=np.nan), "e")
     assert found is not None
     alert: Alert = alert_of(found, CONTEXT)
-    VALIDATOR.validate(msgspec.to_builtins(alert))
+    VALIDATOR.validate(json.loads(message_of(alert).value or b""))

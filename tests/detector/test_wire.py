@@ -6,7 +6,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tocsin.detector.wire import checked_line, decode_json, major_of, rfc3339, unchecked_line
+from tocsin.detector.wire import (
+    checked_line,
+    decode_json,
+    rfc3339,
+    stated_version,
+    unchecked_line,
+    version_of,
+)
 from tocsin.errors import DataError, StateError
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
@@ -28,9 +35,16 @@ def test_golden_times() -> None:
 
 
 def test_versions() -> None:
-    assert major_of("1.0") == 1
-    assert major_of("12.34") == 12
-    assert [major_of(text) for text in ("", "1", "1.", ".1", "a.b", "-1.0", "１.0")] == [None] * 7
+    assert version_of("1.0") == (1, 0)
+    assert version_of("12.34") == (12, 34)
+    wrong = ("", "1", "1.", ".1", "a.b", "-1.0", "１.0", "1.2.3", "1.123456789")
+    assert [version_of(text) for text in wrong] == [None] * len(wrong)
+
+
+def test_a_version_is_found_in_any_message_that_states_one() -> None:
+    assert stated_version(b'{"schema_version":"2.7","n":[{}]}') == (2, 7)
+    for value in (b"", b"{}", b"[]", b"\xff", b"[" * 5000, b'{"schema_version":2}'):
+        assert stated_version(value) is None
 
 
 class Thing(msgspec.Struct):

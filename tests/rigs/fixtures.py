@@ -33,6 +33,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
         if shutil.which("prometheus-alertmanager")
         else "Alertmanager is missing: `make system` (as root)"
     ),
+    "kcat": lambda: None if shutil.which("kcat") else "kcat is missing: `make system` (as root)",
 }
 """Marker -> why tests with it cannot run here."""
 
