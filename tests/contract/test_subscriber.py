@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,21 @@ def test_a_group_goes_on_behind_what_it_acknowledged(
     assert ids(read(subscribe(name, group=next(_groups)), 5)) == [0, 1, 2, 3, 4]
 
 
+@contextmanager
+def service(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that never outlives its test; what it says comes by `said`."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def said(process: subprocess.Popen[str], lines: int = 1) -> list[str]:
+    assert process.stdout is not None
+    return [process.stdout.readline() for _ in range(lines)]
+
+
 READER = """
 import sys, time
 from tocsin import AlertSubscriber
@@ -174,15 +190,14 @@ def test_a_subscriber_killed_before_acknowledging_is_handed_the_alert_again(
     command = [sys.executable, "-c", READER, broker.bootstrap, name, group, str(session), start]
     if start == "latest":
         send(broker, name, alert(99))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with service(command) as process:
+        assert said(process) == ["ready\n"]
         admin, give_up = broker.admin(), time.monotonic() + 30
         while admin.group_offsets(group, [(name, 0)])[name, 0] is None:  # until it has its partition
             assert time.monotonic() < give_up
             time.sleep(0.1)
         send(broker, name, alert(1), alert(2), alert(3))
-        assert [process.stdout.readline() for _ in range(3)] == ["host-1\n", "host-2\n", "host-3\n"]
+        assert said(process, 3) == ["host-1\n", "host-2\n", "host-3\n"]
         first = 1 if start == "latest" else 0
         while admin.group_offsets(group, [(name, 0)])[name, 0] != first + 1:
             assert time.monotonic() < give_up, "what was acknowledged was never committed"
@@ -576,10 +591,9 @@ def test_the_example_runs_ends_and_goes_on(broker: Broker, topic: TopicFactory) 
     ]
     # The embedded broker's groups wait for a member that has left until its session is over (45 s).
     for expected in lives if broker.capabilities.steady_groups else lives[:1]:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in expected:
-                assert process.stdout.readline().startswith(line)
+        with service(command) as process:
+            for line, begin in zip(said(process, len(expected)), expected, strict=True):
+                assert line.startswith(begin)
             process.terminate()
             rest, errors = process.communicate(timeout=30)
         assert (process.returncode, rest, errors) == (0, "", "")
