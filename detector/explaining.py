@@ -50,7 +50,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     p_value: float | None
     basis: Basis
     peak: float | None
-    features: list[Feature]
+    features: tuple[Feature, ...]
     opened_by: str
     """`k_of_m`, `fast`, `cap` (a digest) or `test`."""
     conservative: str | None

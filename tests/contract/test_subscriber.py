@@ -28,7 +28,14 @@ from rigs.kafka import Rig
 from rigs.source import ROOT
 from tocsin import Alert, AlertSubscriber, Status, Unreadable
 from tocsin.detector.alerts import Context, Happening, Kind, Resolution, Severity, alert_of, message_of
-from tocsin.errors import BrokerError, BrokerUnavailable, NewerSchema, SettingsError, TocsinError, UnknownTopic
+from tocsin.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    NewerSchema,
+    SettingsError,
+    TocsinError,
+    UnknownTopic,
+)
 from tocsin.pipelines.brokers import Broker
 from tocsin.pipelines.brokers.embedded import EmbeddedBroker
 from tocsin.pipelines.brokers.kafka import KafkaBroker
