@@ -30,8 +30,11 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "chromium": lambda: None if shutil.which("chromium") else "Chromium is missing: `make system` (as root)",
     "alertmanager": lambda: (
         None
-        if shutil.which("prometheus-alertmanager")
+        if shutil.which("prometheus-alertmanager") and shutil.which("amtool")
         else "Alertmanager is missing: `make system` (as root)"
+    ),
+    "systemd": lambda: (
+        None if shutil.which("systemd-analyze") else "systemd-analyze is missing: `make system` (as root)"
     ),
     "kcat": lambda: None if shutil.which("kcat") else "kcat is missing: `make system` (as root)",
 }
