@@ -1,4 +1,4 @@
-# The image of Tocsin: docs/deploy.md. Both stages begin from the Python that the tests run with.
+# The image of Tocsin: docs/deploy.md. Both stages begin from the Python that constraints.txt is made for.
 
 FROM python:3.11.17-slim-trixie@sha256:45037981b62b34b44602584fccbc4d884d5f7dc92c7ee86bb38a698a79fe1e51 AS build
 ENV PATH=/opt/tocsin/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

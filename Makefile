@@ -44,7 +44,7 @@ demo: install ## everything on this machine: telemetry, a fault, an alert, a rec
 	$(BIN)/tocsin demo
 
 # What starts brokers and daemons runs by itself: it measures times, and two of it would disturb each other.
-REAL := tests/contract tests/acceptance tests/test_rigs.py
+REAL := tests/contract tests/acceptance tests/deploy/test_stack.py tests/test_rigs.py
 PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml
 
 test: install kafka ## all tests
