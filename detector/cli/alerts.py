@@ -14,6 +14,7 @@ from .common import (
     StreamOption,
     command_app,
     load_settings,
+    moment,
     notice,
     print_json,
     print_json_line,
@@ -53,7 +54,10 @@ def tail(
 
     with _opened(config, stream) as (_, chosen, broker):
         left = count
-        for read in follow_alerts(broker, chosen.alerts):
+        reads = follow_alerts(broker, chosen.alerts)
+        next(reads)
+        notice(f"following {chosen.alerts}; Ctrl-C ends it")
+        for read in reads:
             if read is None:
                 continue
             if read.alert is None:
@@ -93,21 +97,21 @@ def list_alerts(
         print_json([_plain(alert) for alert in shown])
         return
     print_table(
-        ("id", "status", "severity", "kind", "entity", "began", "ended", "peak", "features"),
+        ("id", "status", "severity", "entity", "began (UTC)", "ended", "peak", "features"),
         (
             (
-                alert.alert_id[:12],
-                _status(alert),
+                alert.alert_id[:8],
+                alert.status.value,
                 alert.labels.severity.value,
-                alert.kind.value,
                 alert.labels.entity,
-                alert.starts_at,
-                alert.ends_at,
+                moment(alert.starts_at),
+                (moment(alert.ends_at) or "-")[11:] or "-",
                 alert.annotations.peak,
                 ", ".join(feature.name for feature in alert.annotations.features[:3]),
             )
             for alert in shown
         ),
+        wrap=("entity", "features"),
     )
 
 
