@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .detector.alerts import Alert, Kind, Resolution, Severity, Status
-    from .detector.subscriber import AlertSubscriber, Unreadable
+    from .detector.subscriber import AlertSubscriber
+    from .detector.subscribing import Unreadable
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,11 +29,11 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .detector import alerts, subscriber
+    from .detector import alerts, subscriber, subscribing
 
-    home = subscriber if name in ("AlertSubscriber", "Unreadable") else alerts
-    globals()[name] = getattr(home, name)
-    return globals()[name]
+    found = next(vars(home)[name] for home in (alerts, subscribing, subscriber) if name in vars(home))
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -22,60 +22,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, NamedTuple, Self, TypedDict, Unpack
+from typing import Final, Literal, NamedTuple, Self, Unpack
 
 from ..errors import BrokerError, BrokerUnavailable, DataError, NewerSchema, SettingsError, TocsinError
-from ..pipelines.brokers import EMBEDDED, open_broker
+from ..pipelines.brokers import open_broker
 from ..pipelines.brokers.base import CommitRefused, Part
 from ..pipelines.brokers.config import Table
 from .acknowledgements import Acknowledgements
 from .alerts import SCHEMA_VERSION, Alert, decode, event_id, is_newer
+from .subscribing import Counts, Options, Unreadable, check
 
 LOG: Final = logging.getLogger("tocsin.subscriber")
 BATCH = 100
-"""Messages that are fetched at a time; fewer are held than are handed out in a moment."""
+"""Messages that are fetched at a time, and no more until they are handed out."""
 WAIT_S = 0.2
 """How soon `stop` is heard."""
 COMMIT_S = 1.0
 """How seldom offsets are committed while there is more to hand out."""
-
-
-class Unreadable(NamedTuple):
-    """A message on an alert topic that is no alert, or one that this version cannot read."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes
-    reason: str
-    newer: bool
-    """It was written by a newer version: an upgrade of this package could read it."""
-
-
-class Counts(NamedTuple):
-    """What a subscriber has seen since it was made."""
-
-    delivered: int
-    """Alerts handed out."""
-    acknowledged: int
-    """Of those, acknowledged."""
-    duplicates: int
-    """Repeats that were dropped."""
-    unreadable: int
-    """Messages that could not be read, those of a newer version among them."""
-    lost: int
-    """Offsets that the broker dropped (by its retention) before they were read."""
-
-
-class Options(TypedDict, total=False):
-    """What every way to make a subscriber takes; see `AlertSubscriber`."""
-
-    start: Literal["earliest", "latest"]
-    timeout: float | None
-    on_unreadable: Callable[[Unreadable], None] | None
-    remember: int
-    max_unacknowledged: int
 
 
 class _Read(NamedTuple):
@@ -129,7 +92,7 @@ class AlertSubscriber:
         max_unacknowledged: int = 10_000,
     ) -> None:
         self._topics = [topics] if isinstance(topics, str) else list(topics)
-        _check(bootstrap, self._topics, group, start, remember, max_unacknowledged)
+        check(bootstrap, self._topics, group, start, remember, max_unacknowledged)
         self._group, self._start, self._timeout = group, start, timeout
         self._on_unreadable, self._max_open = on_unreadable, max_unacknowledged
         self._acknowledgements = Acknowledgements(remember)
@@ -137,8 +100,7 @@ class AlertSubscriber:
         self._counting = threading.Lock()
         self._counts = Counts(0, 0, 0, 0, 0)
         self._reading = threading.Lock()
-        self._stop = threading.Event()
-        self._closed = self._full = self._paused = False
+        self._stopped = self._closed = self._full = self._paused = False
         self._fault: BrokerError | None = None
         self._committed_at = -math.inf
         self._broker = open_broker(bootstrap, librdkafka)
@@ -194,14 +156,15 @@ class AlertSubscriber:
     def receive(self, timeout: float | None = None) -> Alert | None:
         """The next alert; None when `timeout` seconds have passed without one, or after `stop`.
 
-        A broker that is away is waited for. With a timeout of 0 only what was fetched already is looked at.
-        Raising NewerSchema ends nothing: the next call goes on behind that message.
+        A broker that is away is waited for. With a timeout of 0 only what was fetched already is looked at; a
+        commit that the broker does not answer may hold any call longer.
 
         Raises:
-            NewerSchema: a newer version wrote the message. It is not committed: after an upgrade of this
-                package the group is handed it.
+            NewerSchema: a newer version wrote the message. The next call goes on behind it, but it is not
+                committed: after an upgrade of this package the group is handed it.
             UnknownTopic: a topic has been deleted.
-            BrokerError: the client may not read or commit, or has failed for good: close, and make a new one.
+            BrokerError: the client may not read or commit, has failed for good, or nobody answered while
+                partitions were taken over: close, and make a new one.
             TocsinError: the subscriber is closed, or another thread is reading.
         """
         with self._alone():
@@ -209,7 +172,7 @@ class AlertSubscriber:
                 raise TocsinError("This AlertSubscriber is closed. Make a new one: its group goes on.")
             give_up = math.inf if timeout is None else time.monotonic() + timeout
             last = False
-            while not self._stop.is_set():
+            while not self._stopped:
                 if not self._fetched or time.monotonic() - self._committed_at > COMMIT_S:
                     self._commit()
                 alert = self._take()
@@ -282,15 +245,13 @@ class AlertSubscriber:
             return
         if not self._acknowledgements.offer(message.part, message.offset, place):
             return  # it came before and has been dealt with
-        self._count(unreadable=1)
+        self._count(unreadable=1)  # and open, whatever is raised from here on
         if self._on_unreadable is None:
             raise NewerSchema(
                 f"{reason} This program knows schema_version {SCHEMA_VERSION}. Nothing from this message on "
                 f"is committed for group {self._group!r}; upgrade tocsin here, and it goes on with it."
             )
-        self._on_unreadable(
-            Unreadable(*message.part, message.offset, message.key, value, reason, newer)
-        )  # what it raises leaves the message open
+        self._on_unreadable(Unreadable(*message.part, message.offset, message.key, value, reason, newer))
         self._acknowledgements.acknowledge(place)
 
     # -- acknowledging -------------------------------------------------------------------------
@@ -313,7 +274,7 @@ class AlertSubscriber:
         try:
             self._consumer.commit(due)
         except (CommitRefused, BrokerUnavailable) as fault:
-            LOG.warning("offsets not committed yet, alerts may be handed out again: %s", fault)
+            LOG.info("offsets not committed yet, alerts may be handed out again: %s", fault)
         else:
             self._acknowledgements.committed(due)
 
@@ -339,7 +300,7 @@ class AlertSubscriber:
 
     def stop(self) -> None:
         """End the iteration, within a fifth of a second; `receive` gives None from now on."""
-        self._stop.set()
+        self._stopped = True  # no lock: a signal may have come in the midst of anything
 
     def close(self) -> None:
         """Commit what is acknowledged, leave the group, release everything; a second call does nothing.
@@ -382,20 +343,3 @@ class AlertSubscriber:
         with self._counting:
             counts = self._counts._asdict()
             self._counts = Counts(**{name: count + more.get(name, 0) for name, count in counts.items()})
-
-
-def _check(
-    bootstrap: str, topics: Sequence[str], group: str, start: str, remember: int, max_unacknowledged: int
-) -> None:
-    faults = {
-        "`bootstrap` is empty; it is an address such as localhost:9092.": not bootstrap,
-        "a broker embedded in another process is reached by its address.": bootstrap == EMBEDDED,
-        "`topics` names no topic.": not topics or not all(topics),
-        "`group` is empty; it is the name under which this service's progress is kept.": not group,
-        f"`start` is earliest or latest, not {start!r}.": start not in ("earliest", "latest"),
-        f"`remember` is at least 0, not {remember}.": remember < 0,
-        f"`max_unacknowledged` is at least 1, not {max_unacknowledged}.": max_unacknowledged < 1,
-    }
-    for fault, found in faults.items():
-        if found:
-            raise SettingsError(f"AlertSubscriber: {fault}")
