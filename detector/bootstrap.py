@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError, TooFewRecords
-from ..pipelines import paths, timestamps
+from ..pipelines import formats, timestamps
 from ..pipelines.brokers.base import BEGINNING, Batch, Broker, Part
-from ..pipelines.decoding import Refused, find, read_object
+from ..pipelines.decoding import Refused
+from .reading import how_of
 from .settings import Settings, Stream
 
 log = logging.getLogger(__name__)
@@ -87,10 +88,9 @@ class Collector:
             topics = admin.topics()
         finally:
             admin.close()
-        self._entity = paths.split(stream.entity) if stream.entity else None
-        self._time = paths.split(stream.time) if stream.time else None
-        self._unit = stream.time_unit
-        self._period_us = int(stream.period) if stream.format == "json_long" else 0
+        self._format = formats.of(stream.format)
+        self._how = how_of(stream, settings.decode)
+        self._period_us = int(stream.period) if self._format.long else 0
         self._need = settings.train.min_records
         self._span_us = int(settings.train.min_span)
         self._seen: dict[str, Seen] = {}
@@ -98,7 +98,7 @@ class Collector:
         self._too_few: str | None = None
         self._consumer = broker.consumer(headers=False)
         self.parts: list[Part] = [
-            (topic, p) for topic in stream.topics for p in range(topics[topic].partitions)
+            (topic, p) for topic in stream.scored for p in range(topics[topic].partitions)
         ]
         begins, ends = self._consumer.begin_offsets(self.parts), self._consumer.end_offsets(self.parts)
         self._held = {part: ends[part] for part in self.parts if ends[part] > begins[part]}
@@ -148,20 +148,22 @@ class Collector:
     def _count(self, batch: Batch) -> None:
         for value, key, stamp in zip(batch.value, batch.key, batch.timestamp_ms, strict=True):
             try:
-                content = read_object(value or b"")
-                name = find("entity", content, self._entity) if self._entity else None
-                written = find("time", content, self._time) if self._time else None
+                shares = self._format.shares(value or b"", self._how)
             except Refused:
                 continue  # the daemon will send it to the dead letters once it is live
-            entity = str(name) if name is not None else (key or b"").decode("utf-8", "replace")
-            times, status = timestamps.parse([written], self._unit)
-            time_us = int(times[0]) if status[0] == timestamps.Status.OK else stamp * 1000
-            before = self._seen.get(entity, Seen(0, time_us, time_us))
-            # In the long format the measurements of one period are one record.
-            same = self._period_us and time_us // self._period_us == before.last_us // self._period_us
-            more = 0 if same and before.records else 1
-            # An entity's first record is its earliest: to the chain, one from before it is late.
-            self._seen[entity] = Seen(before.records + more, before.first_us, max(before.last_us, time_us))
+            for share in shares:
+                name = (key or b"").decode("utf-8", "replace") if share.entity is None else str(share.entity)
+                times, status = timestamps.parse([share.time], self._how.time_unit)
+                self._met(name, int(times[0]) if status[0] == timestamps.Status.OK else stamp * 1000)
+
+    def _met(self, entity: str, time_us: int) -> None:
+        """Count a record."""
+        before = self._seen.get(entity, Seen(0, time_us, time_us))
+        # In the long format the measurements of one period are one record.
+        same = self._period_us and time_us // self._period_us == before.last_us // self._period_us
+        more = 0 if same and before.records else 1
+        # An entity's first record is its earliest: to the chain, one from before it is late.
+        self._seen[entity] = Seen(before.records + more, before.first_us, max(before.last_us, time_us))
 
 
 class Training:

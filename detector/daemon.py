@@ -123,7 +123,7 @@ class Daemon:
         self.settings = new
 
     def _healthy(self) -> str | None:
-        return next((why for runner in self.runners if (why := runner.heart.reason())), None)
+        return next((why for runner in self.runners if (why := runner.still())), None)
 
     def _ready(self) -> str | None:
         return next((why for runner in self.runners if (why := runner.unready())), None)

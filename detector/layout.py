@@ -111,7 +111,7 @@ def look(broker: Broker, stream: Stream) -> list[Finding]:
         for one in differences(restorer.layouts, counts)
     ]
     seen: dict[str, int] = {}
-    for part in restorer.parts():
+    for part in (one for one in restorer.parts() if one[0] in stream.scored):
         snapshot = restorer.restored(*part).snapshot
         for entity in snapshot.entities if snapshot else ():
             seen[entity] = seen.get(entity, 0) + 1
@@ -120,7 +120,10 @@ def look(broker: Broker, stream: Stream) -> list[Finding]:
         problem = (
             f"holds {torn} of {len(seen)} entities in more than one partition, so their state is torn apart"
         )
-        fix = "produce with the entity as the message key, and start a stream with a new name"
+        fix = (
+            "set [stream] rekey = true, or produce with the entity as the message key and start a stream with a new "
+            "name"
+        )
         found.append(Finding(stream.name, f"changelog topic {stream.changelog}", problem, fix))
     return found
 
@@ -130,7 +133,7 @@ def partitions(broker: Broker, stream: Stream) -> dict[str, int]:
     admin = broker.admin()
     try:
         found = admin.topics()
-        return {topic: found[topic].partitions for topic in stream.topics}
+        return {topic: found[topic].partitions for topic in stream.scored}
     finally:
         admin.close()
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..models.signing import ensure_pair, public_path
-from ..pipelines import collect, sequences
-from ..pipelines.alignment import Alignment
+from ..pipelines import collect, formats, sequences
 from ..pipelines.brokers import Broker
 from ..pipelines.crossfit import Step
 from ..pipelines.files import DataFiles
@@ -19,9 +18,11 @@ from ..pipelines.sequences import Counts, Series
 from ..pipelines.slots import SlotTable
 from ..pipelines.training import Options, Trained, encoded, manifest, train
 from ..thresholds.budget import parse_budget
+from .reading import how_of
 from .registry import open_registry, private_key
 from .rulings import rules_of
-from .settings import Settings, Stream
+from .settings import Decode, Settings, Stream
+from .startup import alignment_of
 
 
 class Gathered(NamedTuple):
@@ -75,7 +76,7 @@ def from_files(stream: Stream, paths: Sequence[Path]) -> Gathered:
 
 
 def from_topics(
-    broker: Broker, stream: Stream, max_bytes: int, since_ms: int | None, until_ms: int | None
+    broker: Broker, stream: Stream, decode: Decode, since_ms: int | None, until_ms: int | None
 ) -> Gathered:
     """Read what the input topics hold; without [stream] features a sample of them shows which there are.
 
@@ -83,8 +84,8 @@ def from_topics(
         BrokerError: a topic does not exist, or nobody answers.
         DataError: nothing in it is a number.
     """
-    how = decoding_of(stream, max_bytes)
-    wanted = collect.spans(broker, stream.topics, since_ms, until_ms)
+    how = decoding_of(stream, decode)
+    wanted = collect.spans(broker, stream.scored, since_ms, until_ms)
     if stream.features:
         schema = FeatureSchema(stream.features, stream.counters)
     else:
@@ -107,15 +108,9 @@ def from_topics(
     return Gathered(series, counts, schema, collector.rejected)
 
 
-def decoding_of(stream: Stream, max_bytes: int) -> collect.Decoding:
-    """How the stream's messages are read."""
-    long = None
-    if stream.format == "json_long":
-        rule = Alignment(
-            int(stream.period), int(stream.wait), int(stream.carry_forward), int(stream.far_ahead)
-        )
-        long = collect.Long(stream.metric, stream.value, rule)
-    return collect.Decoding(stream.entity or None, stream.time or None, stream.time_unit, max_bytes, long)
+def decoding_of(stream: Stream, decode: Decode) -> collect.Decoding:
+    """How the stream's messages become records."""
+    return collect.Decoding(formats.of(stream.format), how_of(stream, decode), alignment_of(stream))
 
 
 def options_of(settings: Settings, stream: Stream, profile: str | None = None) -> Options:

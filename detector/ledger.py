@@ -134,6 +134,15 @@ class Ledger:
         for part, offset in committed.items():
             self._metrics.set(defs.LAG, ends[part] - offset, self._stream, part[0], str(part[1]))
 
+    def rekeyed(self, messages: int) -> None:
+        """Messages that were sent on, keyed by entity."""
+        self._metrics.add(defs.REKEYED, messages, self._stream)
+
+    def gone_input(self, parts: Iterable[Part]) -> None:
+        """Partitions that are not rekeyed here any more."""
+        for topic, partition in parts:
+            self._metrics.drop(defs.LAG, self._stream, topic, str(partition))
+
     def consumer_events(self, events: Events) -> None:
         """What the client met."""
         for name, count in events.errors.items():

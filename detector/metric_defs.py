@@ -173,6 +173,12 @@ EVENT_TIME = _define(
     "topic",
     "partition",
 )
+REKEYED = _define(
+    "counter",
+    "rekeyed_messages_total",
+    "With [stream] rekey: messages sent on, keyed by entity; one that speaks of several entities counts for each.",
+    "stream",
+)
 COMMIT_TIME = _define("gauge", "last_commit_timestamp_seconds", "When offsets were last committed.", "stream")
 PARTITIONS = _define("gauge", "partitions_assigned", "Input partitions that this process owns.", "stream")
 REBALANCES = _define(

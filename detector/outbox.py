@@ -44,6 +44,24 @@ class Acknowledged(NamedTuple):
     latency_s: float
 
 
+def settle(producer: Producer, monotonic: Callable[[], float], stopping: Stopping, timeout_s: float) -> bool:
+    """Wait until everything that was handed to a producer is acknowledged; see `Outbox.settle`."""
+    begun = monotonic()
+    while True:
+        left = min(begun + timeout_s - monotonic(), stopping.left())
+        try:
+            producer.flush(min(max(left, 0.0), LOOK_S))
+        except StillWaiting as owed:
+            if left > LOOK_S:
+                continue
+            log.warning(
+                "nothing is committed before it is acknowledged",
+                extra={"waited_s": round(monotonic() - begun, 1), "why": str(owed)},
+            )
+            return False
+        return True
+
+
 class Outbox:
     """The producer of one stream. Belongs to the thread that consumes."""
 
@@ -136,20 +154,7 @@ class Outbox:
         Raises:
             DeliveryFailed: something was refused for good: nothing after it may be committed.
         """
-        begun = self._clocks.monotonic()
-        while True:
-            left = min(begun + timeout_s - self._clocks.monotonic(), self._stopping.left())
-            try:
-                self._producer.flush(min(max(left, 0.0), LOOK_S))
-            except StillWaiting as owed:
-                if left > LOOK_S:
-                    continue
-                log.warning(
-                    "nothing is committed before it is acknowledged",
-                    extra={"waited_s": round(self._clocks.monotonic() - begun, 1), "why": str(owed)},
-                )
-                return False
-            return True
+        return settle(self._producer, self._clocks.monotonic, self._stopping, timeout_s)
 
     def close(self) -> None:
         """Release the producer."""

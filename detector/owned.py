@@ -26,8 +26,8 @@ def check_torn(stream: str, torn: int, entities: int) -> None:
     if too_torn(torn, entities):
         raise StateError(
             f"stream {stream}: {torn} of {entities} entities were seen in more than one partition, so their state is "
-            "torn apart. Produce with the entity as the message key, so that each entity stays in one partition, and "
-            "start a stream with a new name."
+            "torn apart. Set [stream] rekey = true; or produce with the entity as the message key, so that each entity "
+            "stays in one partition, and start a stream with a new name."
         )
 
 

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pipelines import formats
 from ..pipelines.brokers.base import Batch, Part
-from ..pipelines.decode_long import LongDecoder
-from ..pipelines.decode_wide import WideDecoder
-from ..pipelines.decoding import Decoded, Rejection, Tally
+from ..pipelines.decoding import Decoded, How, Rejection, Tally
 from ..pipelines.records import Messages, Points, Records
 from .settings import Decode, Stream
 from .state import StreamState
@@ -39,26 +38,20 @@ class Read(NamedTuple):
         return len(self.message)
 
 
+def how_of(stream: Stream, decode: Decode) -> How:
+    """How the stream's messages are read."""
+    entity, time = formats.of(stream.format).identity or (stream.entity, stream.time)
+    return How(
+        entity or None, time or None, stream.time_unit, decode.max_message_bytes, stream.metric, stream.value
+    )
+
+
 class Reader:
     """Decodes for one stream. New entities get slots; nothing else of the state is touched."""
 
     def __init__(self, stream: Stream, decode: Decode, state: StreamState) -> None:
         self._state = state
-        entity, time = stream.entity or None, stream.time or None
-        limit = decode.max_message_bytes
-        self._decoder: WideDecoder | LongDecoder = (
-            WideDecoder(state.schema, entity=entity, time=time, time_unit=stream.time_unit, max_bytes=limit)
-            if stream.format == "json_wide"
-            else LongDecoder(
-                state.schema,
-                name=stream.metric,
-                value=stream.value,
-                entity=entity,
-                time=time,
-                time_unit=stream.time_unit,
-                max_bytes=limit,
-            )
-        )
+        self._decoder = formats.of(stream.format).decoder(state.schema, how_of(stream, decode))
 
     def read(self, batch: Batch) -> Read:
         """Decode a batch whose partitions the state knows."""

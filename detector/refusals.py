@@ -33,7 +33,7 @@ class Refusals:
         """
         bad = [(one.message, one.reason.value, one.detail) for one in read.rejected]
         if outcome is not None:
-            far = read.message[outcome.refused]
+            far = np.unique(read.message[outcome.refused])  # a message may hold several measurements
             bad += [(int(message), "time_far_ahead", FAR_AHEAD) for message in far]
         for message, reason, detail in bad:
             self._ledger.refused(reason, self._outbox.refuse(batch, message, reason, detail))

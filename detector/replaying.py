@@ -89,7 +89,7 @@ def prepare(
         chain = make_chain(stream, schema, first_model)
         tapes: list[Tape] = []
         if broker is None:
-            tapes.append(file_tape(_files(paths, stream, schema), chain, stream.topics[0]))
+            tapes.append(file_tape(_files(paths, stream, schema), chain, stream.scored[0]))
         else:
             reader = Reader(stream, settings.decode, chain.state)
             spans = _spans(broker, stream, parse_when(since), parse_when(until))
@@ -166,10 +166,10 @@ def _spans(
     admin, consumer = broker.admin(), broker.consumer()
     try:
         topics = admin.topics()
-        missing = [topic for topic in stream.topics if topic not in topics]
+        missing = [topic for topic in stream.scored if topic not in topics]
         if missing:
             raise SettingsError(f"stream {stream.name}: the input topic {missing[0]!r} does not exist.")
-        parts = [(topic, p) for topic in stream.topics for p in range(topics[topic].partitions)]
+        parts = [(topic, p) for topic in stream.scored for p in range(topics[topic].partitions)]
         begins, ends = consumer.begin_offsets(parts), consumer.end_offsets(parts)
         for when, into in ((since, begins), (until, ends)):
             if when is not None and when.ms is not None:

@@ -25,6 +25,7 @@ from .metrics import Metrics
 from .owned import Owned
 from .reading import Reader
 from .registry import open_registry
+from .rekeying import Rekeyer
 from .rulings import Rulings
 from .settings import Settings, Stream, settings_hash
 from .startup import make_chain, model_loader, schema_of, warm
@@ -69,6 +70,7 @@ class StreamRunner:
         self._reported_at = 0.0
         self._inputs = 0
         self._top_k = metrics.top_k
+        self._rekeyer: Rekeyer | None = None
         # Not waited for beyond the deadline: what it did not commit is read again.
         self.thread = threading.Thread(target=self._guarded, name=f"stream-{stream.name}", daemon=True)
 
@@ -79,6 +81,11 @@ class StreamRunner:
         if self.phase == "live" and self.loop is not None and self.loop.owned and not self.loop.restoring:
             return None
         return f"stream {self.stream.name} is {self.phase}{self._how_far()}"
+
+    def still(self) -> str | None:
+        """None while its loops move, else how long one has stood still."""
+        rekeyer = self._rekeyer
+        return self.heart.reason() or (rekeyer.heart.reason() if rekeyer else None)
 
     def _how_far(self) -> str:
         if self.progress is None or self.phase not in ("collecting", "training"):
@@ -104,6 +111,20 @@ class StreamRunner:
         self._enter("starting")
         _topics_good(self._broker, self.settings, self.stream)
         self._inputs = sum(layout.settle(self._broker, self.stream).values())
+        if not self.stream.rekey:
+            self._score()
+            return
+        rekeyer = Rekeyer(
+            self._broker, self.stream, self.settings.decode, self.ledger, self._clocks, self._stopping
+        )
+        self._rekeyer = rekeyer
+        rekeyer.thread.start()
+        try:
+            self._score()
+        finally:
+            rekeyer.stop()
+
+    def _score(self) -> None:
         registry = open_registry(self.settings, self.stream)
         starts: dict[Part, int] = {}
         if not registry.versions():
@@ -160,14 +181,27 @@ class StreamRunner:
             control.close()
 
     def _hear(self, phase: str, progress: Progress) -> None:
-        self.heart.beat()
+        self._alive()
         self.progress = progress
         self._enter(phase)
         self.ledger.training(progress.share)
-        self.report = {"stream": self.stream.name, "phase": phase, "collected": progress._asdict()}
+        self.report = {
+            "stream": self.stream.name,
+            "phase": phase,
+            "collected": progress._asdict(),
+            **self._rekey_report(),
+        }
+
+    def _alive(self) -> None:
+        self.heart.beat()
+        if self._rekeyer is not None:
+            self._rekeyer.check()
+
+    def _rekey_report(self) -> dict[str, Any]:
+        return {} if self._rekeyer is None else {"rekey": self._rekeyer.report()}
 
     def _beat(self) -> None:
-        self.heart.beat()
+        self._alive()
         now = self._clocks.monotonic()
         if now - self._reported_at >= REPORT_S and self.loop is not None:
             self._reported_at = now
@@ -191,6 +225,7 @@ class StreamRunner:
             "bytes_per_entity": loop.state.bytes_per_entity(),
             "partitions": [_part_report(owned) for owned in loop.owned.values()],
             "recent_alerts": self.ledger.recent[-5:],
+            **self._rekey_report(),
         }
 
     def entities(self, limit: int, after: str) -> list[dict[str, Any]]:

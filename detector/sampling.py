@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..errors import DataError, UnknownTopic
+from ..pipelines import formats
 from ..pipelines.brokers.base import Broker, Part
+from ..pipelines.decoding import How, Refused
 from ..pipelines.paths import leaves
 from ..pipelines.timestamps import Status, parse
 
@@ -37,6 +40,7 @@ class Sample(NamedTuple):
 
     keys: list[bytes | None]
     values: list[bytes | None]
+    parts: list[Part]
 
 
 def take(broker: Broker, topic: str, records: int = RECORDS) -> Sample:
@@ -52,7 +56,7 @@ def take(broker: Broker, topic: str, records: int = RECORDS) -> Sample:
         )
     parts: list[Part] = [(topic, partition) for partition in range(info.partitions)]
     consumer = broker.consumer()
-    sample = Sample([], [])
+    sample = Sample([], [], [])
     try:
         ends, begins = consumer.end_offsets(parts), consumer.begin_offsets(parts)
         share = -(-records // len(parts))
@@ -65,13 +69,37 @@ def take(broker: Broker, topic: str, records: int = RECORDS) -> Sample:
             empty = 0 if batch else empty + 1
             sample.keys.extend(batch.key)
             sample.values.extend(batch.value)
+            sample.parts.extend(zip(batch.topic, batch.partition, strict=True))
     finally:
         consumer.close()
     return sample
 
 
 def propose(sample: Sample) -> dict[str, Any]:
-    """Keys of [stream] that read the sample. Raises DataError where it is not JSON objects or holds no numbers."""
+    """Keys of [stream] that read the sample. Raises DataError where no format does, or where it holds no numbers."""
+    values = [value for value in sample.values if value]
+    known = (formats.of(name).propose for name in formats.TABLE)
+    found = next(filter(None, (read(values) for read in known if read and values)), None) or _of_objects(
+        sample
+    )
+    return {**found, "rekey": True} if _scattered(sample, found) else found
+
+
+def _scattered(sample: Sample, found: Mapping[str, Any]) -> bool:
+    """Whether an entity comes in several partitions, where its state would be torn."""
+    shares = formats.of(found["format"]).shares
+    how = How(entity=found["entity"] or None, time=found["time"] or None)
+    seen: dict[object, Part] = {}
+    for key, value, part in zip(*sample, strict=True):
+        with suppress(Refused):
+            for share in shares(value or b"", how):
+                if seen.setdefault(key if share.entity is None else str(share.entity), part) != part:
+                    return True
+    return False
+
+
+def _of_objects(sample: Sample) -> dict[str, Any]:
+    """What reads JSON objects, wide or long."""
     records = []
     for value in sample.values:
         try:
@@ -82,9 +110,8 @@ def propose(sample: Sample) -> dict[str, Any]:
             records.append(dict(leaves(content)))
     if len(records) < max(1, len(sample.values) // 2):
         raise DataError(
-            f"{len(records)} of {len(sample.values)} sampled messages are JSON objects. Only JSON can be "
-            "read so far; "
-            "an empty topic shows nothing. Write the file without --topic and fill it in."
+            f"{len(records)} of {len(sample.values)} sampled messages are JSON objects, and they are of no other "
+            "format that can be read; an empty topic shows nothing. Write the file without --topic and fill it in."
         )
     columns: dict[str, list[Any]] = {}
     for record in records:

@@ -319,6 +319,8 @@ def _check_together(settings: Settings, sources: Sources) -> None:
             "control": stream.control,
             "group_id": f"group {stream.group_id}",
         }
+        if stream.rekey:
+            roles |= {"rekeyed": stream.rekeyed, "group of rekeying": f"group {stream.rekey_group}"}
         mixed = {"alerts": stream.alerts, "dead_letter": stream.dead_letter, "scores": stream.scores}
         for role, topic in [
             *roles.items(),

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ..pipelines import formats
 from .settings_forward import Forward
 from .settings_kinds import BUDGET, NAME, TOPIC, Duration, Scalar, span, text, topic
 
@@ -67,10 +68,11 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Input topics. Empty: the one topic named like the stream."),
     ] = ()
     format: Annotated[
-        Literal["json_wide", "json_long"],
-        Meta(
-            description='`json_wide`: a message is a record, `{"timestamp": …, "entity": …, "cpu": 0.4}`. '
-            "`json_long`: a message is one metric, and the metrics of a period make a record."
+        str,
+        text(
+            "; ".join(f"`{name}`: {entry.does}" for name, entry in formats.TABLE.items()) + ".",
+            f"^({'|'.join(formats.TABLE)})$",
+            "one of " + ", ".join(f'"{name}"' for name in formats.TABLE),
         ),
     ] = "json_wide"
     entity: Annotated[
@@ -105,24 +107,34 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     metric: Annotated[
-        str, Meta(description="Long format: dotted path of the metric's name.", min_length=1)
+        str, Meta(description="`json_long`: dotted path of the metric's name.", min_length=1)
     ] = "metric"
     value: Annotated[
-        str, Meta(description="Long format: dotted path of the metric's value.", min_length=1)
+        str, Meta(description="`json_long`: dotted path of the metric's value.", min_length=1)
     ] = "value"
     period: Annotated[
-        Duration, span("Long format: the grid of event time on which metrics become records.", "1ms", "1d")
+        Duration, span("Long formats: the grid of event time on which metrics become records.", "1ms", "1d")
     ] = Duration.parse("10s")
     wait: Annotated[
         Duration,
-        span("Long format: how long, in event time, a record waits for its last metrics.", "0s", "1d"),
+        span("Long formats: how long, in event time, a record waits for its last metrics.", "0s", "1d"),
     ] = Duration.parse("10s")
     carry_forward: Annotated[
         Duration,
         span(
-            "Long format: how long the last value of a metric stands in for one that did not come. 0s: never."
+            "Long formats: how long the last value of a metric stands in for one that did not come. 0s: never."
         ),
     ] = Duration.parse("0s")
+    rekey: Annotated[
+        bool,
+        Meta(
+            description="Send the records on, keyed by entity, before they are scored: for senders whose keys scatter "
+            "an entity over partitions, as collectd's do."
+        ),
+    ] = False
+    rekeyed: Annotated[
+        str, topic("Topic of the records keyed by entity, with `rekey`. Empty: `NAME.rekeyed`.")
+    ] = ""
     alerts: Annotated[str, topic("Topic of the alerts. Empty: `NAME.alerts`.")] = ""
     scores: (
         Annotated[str, topic("Topic of the scores, one message per scored record. Empty: none are written.")]
@@ -185,11 +197,22 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         """Give every topic that was left empty its name."""
         fill = msgspec.structs.force_setattr
         fill(self, "topics", self.topics or (self.name,))
+        fill(self, "rekeyed", self.rekeyed or f"{self.name}.rekeyed")
         fill(self, "alerts", self.alerts or f"{self.name}.alerts")
         fill(self, "dead_letter", self.dead_letter or f"{self.name}.dead-letters")
         fill(self, "changelog", self.changelog or f"{self.name}.changelog")
         fill(self, "control", self.control or f"{self.name}.control")
         fill(self, "group_id", self.group_id or f"tocsin.{self.name}")
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The topics whose records are scored: the input, or what it is rekeyed to."""
+        return (self.rekeyed,) if self.rekey else self.topics
+
+    @property
+    def rekey_group(self) -> str:
+        """The consumer group that rekeys."""
+        return f"{self.group_id}.rekey"
 
 
 class Registry(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from ..errors import ArtefactError, SettingsError
 from ..models.members import TABLE
 from ..models.packing import unpack
 from ..models.registry import Registry
+from ..pipelines import formats
 from ..pipelines.alignment import Alignment, check
 from ..pipelines.records import Records
 from ..pipelines.schema import FeatureSchema
@@ -92,7 +93,7 @@ def make_chain(stream: Stream, schema: FeatureSchema, model: Model) -> Chain:
 
 def alignment_of(stream: Stream) -> Alignment | None:
     """How single measurements become records; None for a stream whose messages are records."""
-    if stream.format != "json_long":
+    if not formats.of(stream.format).long:
         return None
     return check(
         Alignment(int(stream.period), int(stream.wait), int(stream.carry_forward), int(stream.far_ahead))

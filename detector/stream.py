@@ -160,7 +160,7 @@ class StreamLoop:
             TocsinError: what a person must see to; everything before it is committed or will be read again.
         """
         try:
-            self._consumer.subscribe(self.stream.topics, self._assigned, self._revoked, self._lost)
+            self._consumer.subscribe(self.stream.scored, self._assigned, self._revoked, self._lost)
             with suppress(StopAsked):  # in the midst of a restore
                 while not self._s.stopping.asked():
                     self._turn()

@@ -53,7 +53,7 @@ class Report(NamedTuple):
 def needs(stream: Stream, kafka: Kafka, existing: Mapping[str, TopicInfo]) -> list[Need]:
     """The topics of a stream, inputs first; what follows the input follows the one that is there.
 
-    Partition p of the changelog holds the state of every input topic's partition p, so it has as many
+    Partition p of the changelog holds the state of partition p of every topic that is scored, so it has as many
     partitions as the largest of them.
     """
     inputs = {
@@ -61,6 +61,8 @@ def needs(stream: Stream, kafka: Kafka, existing: Mapping[str, TopicInfo]) -> li
         for topic in stream.topics
     }
     widest = max(inputs.values())
+    rekeyed = existing[stream.rekeyed].partitions if stream.rekeyed in existing else widest
+    parts = rekeyed if stream.rekey else widest
     read, write = frozenset({"READ", "DESCRIBE"}), frozenset({"WRITE", "DESCRIBE"})
 
     def need(
@@ -74,14 +76,16 @@ def needs(stream: Stream, kafka: Kafka, existing: Mapping[str, TopicInfo]) -> li
         return Need(stream.name, role, topic, partitions, exact, config, rights)
 
     found = [need("input", topic, partitions, {}, read) for topic, partitions in inputs.items()]
+    if stream.rekey:
+        found.append(need("rekeyed", stream.rekeyed, parts, DELETE, read | write))
     found += [
-        need("changelog", stream.changelog, widest, COMPACT, read | write, exact=True),
+        need("changelog", stream.changelog, parts, COMPACT, read | write, exact=True),
         need("control", stream.control, 1, COMPACT, read | write, exact=True),
-        need("alerts", stream.alerts, widest, DELETE, write),
-        need("dead letters", stream.dead_letter, widest, DELETE, write),
+        need("alerts", stream.alerts, parts, DELETE, write),
+        need("dead letters", stream.dead_letter, parts, DELETE, write),
     ]
     if stream.scores:
-        found.append(need("scores", stream.scores, widest, DELETE, write))
+        found.append(need("scores", stream.scores, parts, DELETE, write))
     return found
 
 
@@ -105,7 +109,8 @@ def check(broker: Broker, settings: Settings, streams: Iterable[Stream], *, crea
                     existing = admin.topics()
                 report.findings.extend(_examine(need, existing.get(need.topic), admin, broker))
             if broker.capabilities.security:
-                report.findings.extend(_group(stream, admin))
+                for group in (stream.group_id, *([stream.rekey_group] if stream.rekey else [])):
+                    report.findings.extend(_group(stream, group, admin))
         return report
     finally:
         admin.close()
@@ -204,11 +209,11 @@ def _rights(need: Need, subject: str, admin: Admin) -> list[Finding]:
     return [Finding(need.stream, subject, f"this client may not {' and '.join(missing)} it", fix)]
 
 
-def _group(stream: Stream, admin: Admin) -> list[Finding]:
-    subject = f"consumer group {stream.group_id}"
-    allow = f"kafka-acls.sh --add --allow-principal User:… --operation Read --group {stream.group_id}"
+def _group(stream: Stream, group: str, admin: Admin) -> list[Finding]:
+    subject = f"consumer group {group}"
+    allow = f"kafka-acls.sh --add --allow-principal User:… --operation Read --group {group}"
     try:
-        rights = _first_answer(stream.group_id, admin)
+        rights = _first_answer(group, admin)
     except BrokerUnavailable as fault:
         later = "try again; a daemon needs the group's coordinator"
         return [Finding(stream.name, subject, f"its rights cannot be read: {fault}", later, fatal=False)]

@@ -9,20 +9,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import BrokerUnavailable, DataError, UnknownTopic
-from . import alignment, decoding, paths, slots
+from . import alignment, decoding, slots
 from .alignment import Alignment
 from .brokers.base import Batch, Broker, Consumer, Part
-from .decode_long import LongDecoder
-from .decode_wide import WideDecoder
-from .records import Messages, Records
+from .decoding import Decoded, Format, How
+from .records import Messages, Points, Records
 from .schema import FeatureSchema
 from .slots import SlotTable
-from .timestamps import Unit
 
 BATCH_RECORDS = 16_384
 WAIT_S = 0.5
@@ -30,7 +29,6 @@ PATIENCE_S = 30.0
 """How long nothing may come while the ends are not reached."""
 LATEST_MS = 2**62
 SAMPLE_MESSAGES = 2000
-LABEL = "label"
 
 
 class Span(NamedTuple):
@@ -125,21 +123,11 @@ def _cut_short(wanted: Sequence[Span], at: Mapping[Part, int], open_parts: set[P
 
 
 class Decoding(NamedTuple):
-    """How a stream's messages are read, as the settings of the same names say; wide where `long` is None."""
+    """How a stream's messages become records: by an alignment where their format is long."""
 
-    entity: str | None
-    time: str | None
-    time_unit: Unit
-    max_bytes: int
-    long: Long | None = None
-
-
-class Long(NamedTuple):
-    """Paths of a single measurement, and how measurements become records."""
-
-    metric: str
-    value: str
-    alignment: Alignment
+    format: Format
+    how: How
+    alignment: Alignment | None = None
 
 
 class Collector:
@@ -153,17 +141,16 @@ class Collector:
         self.messages = 0
         self._schema = schema
         self._parts: dict[Part, int] = {}
-        self._decode = _wide(schema, how, self) if how.long is None else _long(schema, how, how.long, self)
+        self._decoder = how.format.decoder(schema, how.how)
+        self._align = _no_points if how.alignment is None else _aligner(schema, how.alignment, self.table)
 
     def records(self, batches: Iterable[Batch]) -> Iterator[Records]:
         """Decode; messages that cannot be used are counted."""
         for batch in batches:
             self.messages += batch.size
-            yield self._decode(self._messages(batch))
-
-    def refuse(self, rejections: Iterable[decoding.Rejection]) -> None:
-        """Count messages that cannot be used."""
-        self.rejected.update(str(rejection.reason) for rejection in rejections)
+            decoded = self._decoder.decode(self._messages(batch), self.table)
+            self.rejected.update(str(rejection.reason) for rejection in decoded.rejected)
+            yield decoded.records if isinstance(decoded, Decoded) else self._align(decoded.points)
 
     def _messages(self, batch: Batch) -> Messages:
         numbers = [
@@ -187,17 +174,8 @@ def discover(batches: Iterable[Batch], how: Decoding, counters: Sequence[str] = 
     """
     found: set[str] = set()
     for value in _sample(batches):
-        try:
-            content = decoding.read_object(value)
-        except decoding.Refused:
-            continue
-        leaves = dict(paths.leaves(content))
-        if how.long is not None:
-            name = leaves.get(how.long.metric)
-            found |= {name} if isinstance(name, str) and name else set()
-            continue
-        found |= {path for path, leaf in leaves.items() if _is_number(leaf)}
-    found -= {LABEL, how.entity or "", how.time or ""}
+        with suppress(decoding.Refused):
+            found.update(how.format.features(value, how.how))
     if not found:
         raise DataError(
             "the records to learn from show no numbers to watch. Is [stream] format right? [stream] features "
@@ -217,45 +195,21 @@ def _sample(batches: Iterable[Batch]) -> Iterator[bytes]:
                 yield value
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _no_points(points: Points) -> Records:
+    raise AssertionError("a long format needs an alignment")
 
 
-def _wide(schema: FeatureSchema, how: Decoding, to: Collector) -> Callable[[Messages], Records]:
-    decoder = WideDecoder(
-        schema, entity=how.entity, time=how.time, time_unit=how.time_unit, max_bytes=how.max_bytes
-    )
-
-    def decode(messages: Messages) -> Records:
-        decoded = decoder.decode(messages, to.table)
-        to.refuse(decoded.rejected)
-        return decoded.records
-
-    return decode
-
-
-def _long(schema: FeatureSchema, how: Decoding, long: Long, to: Collector) -> Callable[[Messages], Records]:
-    decoder = LongDecoder(
-        schema,
-        name=long.metric,
-        value=long.value,
-        entity=how.entity,
-        time=how.time,
-        time_unit=how.time_unit,
-        max_bytes=how.max_bytes,
-    )
-    rule = alignment.check(long.alignment)
+def _aligner(schema: FeatureSchema, given: Alignment, table: SlotTable) -> Callable[[Points], Records]:
+    rule = alignment.check(given)
     fresh = alignment.init(1, rule, len(schema))
     state = alignment.init(0, rule, len(schema))
 
-    def decode(messages: Messages) -> Records:
+    def align(points: Points) -> Records:
         nonlocal state
-        decoded = decoder.decode(messages, to.table)
-        to.refuse(decoded.rejected)
-        state = slots.grow(state, fresh, to.table.size)
-        return alignment.align(state, decoded.points, rule, schema.counter_index).records
+        state = slots.grow(state, fresh, table.size)
+        return alignment.align(state, points, rule, schema.counter_index).records
 
-    return decode
+    return align
 
 
 def _rows(batch: Batch, keep: Sequence[int]) -> Batch:

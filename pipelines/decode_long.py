@@ -6,15 +6,14 @@ counted and dropped: other metrics on the same topic are nobody's mistake.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from . import decoding, paths
-from .decode_wide import MAX_MESSAGE_BYTES
-from .decoding import DecodedPoints, Reason, Refused, Rejection, Tally
+from .decoding import MAX_MESSAGE_BYTES, DecodedPoints, Format, How, Reason, Refused, Rejection, Tally
 from .records import LARGEST, Messages, Points
 from .schema import FeatureSchema
 from .slots import SlotTable
@@ -134,3 +133,24 @@ class LongDecoder:
             return decoding.number(value)
         except ValueError as error:
             raise Refused(Reason.WRONG_TYPE, f"the value is {error}, not a number") from None
+
+
+def _decoder(schema: FeatureSchema, how: How) -> LongDecoder:
+    return LongDecoder(
+        schema,
+        name=how.metric,
+        value=how.value,
+        entity=how.entity,
+        time=how.time,
+        time_unit=how.time_unit,
+        max_bytes=how.max_bytes,
+    )
+
+
+def _features(value: bytes, how: How) -> Iterable[str]:
+    """The metric's name."""
+    name = decoding.find("metric", decoding.read_object(value), paths.split(how.metric))
+    return [name] if isinstance(name, str) and name else []
+
+
+FORMAT = Format(True, _decoder, _features, decoding.share_of_object)

@@ -6,7 +6,7 @@ strings, NaN tokens, wrong types) goes one by one through a tolerant second read
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import decoding, paths
-from .decoding import Decoded, Reason, Refused, Rejection, Tally
+from .decoding import MAX_MESSAGE_BYTES, Decoded, Format, How, Reason, Refused, Rejection, Tally
 from .records import LARGEST, Messages, Records
 from .schema import FeatureSchema
 from .slots import SlotTable
 from .timestamps import Unit
 
-MAX_MESSAGE_BYTES = 1_000_000
 RUN = 256
 """Messages read in one step: few enough that what they become is still in the processor's cache when it is put into
 columns, and that another thread soon gets the interpreter."""
@@ -169,3 +168,23 @@ def _set(content: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
     for key in keys[:-1]:
         content = content.setdefault(key, {})
     content[keys[-1]] = value
+
+
+def _decoder(schema: FeatureSchema, how: How) -> WideDecoder:
+    return WideDecoder(
+        schema, entity=how.entity, time=how.time, time_unit=how.time_unit, max_bytes=how.max_bytes
+    )
+
+
+def _features(value: bytes, how: How) -> Iterable[str]:
+    """The paths of all numbers but entity, time and label."""
+    apart = {how.entity, how.time, "label"}
+    found = paths.leaves(decoding.read_object(value))
+    return [path for path, leaf in found if path not in apart and _is_number(leaf)]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+FORMAT = Format(False, _decoder, _features, decoding.share_of_object)

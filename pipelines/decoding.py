@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from . import paths, timestamps
 from .records import Messages, Points, Records
+from .schema import FeatureSchema
 from .slots import NO_SLOT, SlotTable
 
+MAX_MESSAGE_BYTES = 1_000_000
 MAX_ENTITY_BYTES = 512
 MAX_DETAIL = 200
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -37,11 +39,13 @@ class Reason(StrEnum):
     NOT_JSON = "not_json"
     TOO_DEEP = "too_deep"
     NOT_OBJECT = "not_object"
+    NOT_ARRAY = "not_array"
     MISSING_ENTITY = "missing_entity"
     BAD_ENTITY = "bad_entity"
     BAD_TIME = "bad_time"
     TIME_OUT_OF_RANGE = "time_out_of_range"
     WRONG_TYPE = "wrong_type"
+    LENGTHS_DIFFER = "lengths_differ"
     NO_FEATURES = "no_features"
 
 
@@ -71,7 +75,7 @@ class Tally(NamedTuple):
     infinite: int = 0
     """Values that were infinite or too large, and now count as missing."""
     unknown: int = 0
-    """Measurements whose name is no feature (long format); their messages are dropped."""
+    """Measurements whose name is no feature (long formats); they are dropped."""
 
 
 class Decoded(NamedTuple):
@@ -89,8 +93,56 @@ class DecodedPoints(NamedTuple):
 
     points: Points
     message: NDArray[np.int64]
+    """[B] the message each measurement came from, ascending; a message may hold several."""
     rejected: list[Rejection]
     tally: Tally
+
+
+class How(NamedTuple):
+    """How a stream's messages are read, as the settings of the same names say; None is the key, Kafka's timestamp."""
+
+    entity: str | None = None
+    time: str | None = None
+    time_unit: timestamps.Unit = "auto"
+    max_bytes: int = MAX_MESSAGE_BYTES
+    metric: str = "metric"
+    value: str = "value"
+
+
+class Share(NamedTuple):
+    """What a message says of one entity."""
+
+    entity: str | int | None
+    """None: the message's key names it."""
+    time: object
+    """As it is written; None: Kafka's timestamp."""
+    value: bytes
+    """A message of the same format that says this and nothing else."""
+
+
+class Decoder(Protocol):
+    """Reads batches of messages."""
+
+    def decode(self, messages: Messages, table: SlotTable) -> Decoded | DecodedPoints:
+        """Read a batch; entities that are new get slots in `table`."""
+        ...
+
+
+class Format(NamedTuple):
+    """A way in which telemetry is written. `formats` lists all; each is defined in a module of its own."""
+
+    long: bool
+    """Messages hold single measurements, which `alignment` puts together into records."""
+    decoder: Callable[[FeatureSchema, How], Decoder]
+    """Raises SettingsError where the features or the paths cannot be read."""
+    features: Callable[[bytes, How], Iterable[str]]
+    """The names of the features that a message holds. Raises Refused."""
+    shares: Callable[[bytes, How], list[Share]]
+    """What a message says, by entity. Raises Refused."""
+    identity: tuple[str, str] | None = None
+    """Where entity and time always stand; None: the settings say."""
+    propose: Callable[[Sequence[bytes]], dict[str, Any] | None] | None = None
+    """Keys of [stream] for a sample of messages; None where they are of another format."""
 
 
 def read_object(value: bytes) -> dict[str, Any]:
@@ -98,13 +150,27 @@ def read_object(value: bytes) -> dict[str, Any]:
 
     Raises Refused.
     """
-    try:
-        content = _read(value)
-    except RecursionError:
-        raise Refused(Reason.TOO_DEEP, "the JSON is nested too deeply") from None
+    content = read_json(value)
     if not isinstance(content, dict):
         raise Refused(Reason.NOT_OBJECT, f"the JSON is {kind(content)}, not an object")
     return content
+
+
+def read_json(value: bytes) -> Any:
+    """Any JSON in `value`, likewise. Raises Refused."""
+    try:
+        return _read(value)
+    except RecursionError:
+        raise Refused(Reason.TOO_DEEP, "the JSON is nested too deeply") from None
+
+
+def share_of_object(value: bytes, how: How) -> list[Share]:
+    """The one share of a message that is an object with entity and time at the configured paths. Raises Refused."""
+    content = read_object(value)
+    entity = find("entity", content, paths.split(how.entity)) if how.entity else None
+    time = find("time", content, paths.split(how.time)) if how.time else None
+    check_identity(entity, time)
+    return [Share(entity, time, value)]
 
 
 def _read(value: bytes) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ class NotAnObject(Exception):
     """A path leads through something that is not an object; its text is the key where that is."""
 
 
+@lru_cache
 def split(path: str) -> tuple[str, ...]:
     """The keys of a path. Raises SettingsError for an empty path or an empty key."""
     if not _PATH.fullmatch(path):

@@ -39,6 +39,8 @@ def check(
 
     settings = load_settings(config)
     streams = (settings.stream(stream),) if stream else settings.streams
+    for one in streams:
+        _readable(settings, one)
     if accept:
         connect = True
         _accept(settings, streams)
@@ -54,6 +56,17 @@ def check(
             _tell(report, settings)
     if report and not report.good:
         raise typer.Exit(1)
+
+
+def _readable(settings: Settings, stream: Stream) -> None:
+    """Raises SettingsError where the features that are named cannot be read in the stream's format."""
+    from ...pipelines import formats
+    from ...pipelines.schema import FeatureSchema
+    from ..reading import how_of
+
+    if stream.features:
+        schema = FeatureSchema(stream.features, stream.counters)
+        formats.of(stream.format).decoder(schema, how_of(stream, settings.decode))
 
 
 def _names(streams: tuple[Stream, ...]) -> str:

@@ -28,6 +28,7 @@ def describe(config: ConfigOption = None, stream: StreamOption = None, json: Jso
 
 def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
     from ...models.members import TABLE
+    from ...pipelines import formats
     from ...pipelines.schema import FeatureSchema
     from ..chain import build_chain
     from ..registry import open_registry, trusted_keys
@@ -40,6 +41,8 @@ def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
     features = stream.features or (tuple(manifest.features) if manifest else ())
     members = tuple(manifest.members) if manifest else tuple(TABLE)
     lags = manifest.lags if manifest else stream.lags
+    fixed = formats.of(stream.format).identity
+    entity, time = fixed or (stream.entity, stream.time)
     # Without features and without a model the first records will tell which there are; one stands for them.
     schema = FeatureSchema(features or ("any",), stream.counters if features else ())
     state = StreamState(schema, stream.window, len(members))
@@ -50,8 +53,9 @@ def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
         "model": registry.current() if manifest else None,
         "profile": manifest.profile if manifest else stream.profile,
         "members": list(members),
-        "read": f"{', '.join(stream.topics)}, {stream.format}; entity {_path(stream.entity, 'the key')}, "
-        f"time {_path(stream.time, 'of the message')}",
+        "rekey": f"{', '.join(stream.topics)}, to {stream.rekeyed}, by entity" if stream.rekey else None,
+        "read": f"{', '.join(stream.scored)}, {stream.format}; entity {_path(entity, 'the key')}, "
+        f"time {_path(time, 'of the message')}",
         "stages": [{"name": stage.name, "does": stage.does} for stage in chain.stages],
         "write": f"alerts to {stream.alerts}, state to {stream.changelog}, dead letters to {stream.dead_letter}",
     }
@@ -68,6 +72,12 @@ def _text(one: dict[str, Any]) -> str:
         f"{one['stream']}: {features or 'all'} features, {model}, profile {one['profile']}, "
         f"members {', '.join(one['members'])}"
     )
-    lines = [("read", one["read"]), *((s["name"], s["does"]) for s in one["stages"]), ("write", one["write"])]
+    rekey = [("rekey", one["rekey"])] if one["rekey"] else []
+    lines = [
+        *rekey,
+        ("read", one["read"]),
+        *((s["name"], s["does"]) for s in one["stages"]),
+        ("write", one["write"]),
+    ]
     width = max(len(name) for name, _ in lines)
     return "\n".join([head, *(f"  {name:<{width}}  {does}" for name, does in lines)])

@@ -54,6 +54,9 @@ def _show(stream: dict[str, Any]) -> None:
                 f"  that is {what} the {stream['entities']} that the budget is split over; `tocsin recalibrate` "
                 "splits it anew"
             )
+    if rekey := stream.get("rekey"):
+        done = f"{rekey['behind']} messages behind" if rekey["reading"] else "done by another daemon"
+        typer.echo(f"  rekeying to {rekey['topic']}: {done}")
     if stream.get("partitions"):
         columns = ("topic", "partition", "next_offset", "committed", "snapshot_offset")
         print_table(columns, [tuple(part[name] for name in columns) for part in stream["partitions"]])

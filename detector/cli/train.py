@@ -130,7 +130,7 @@ def _gather(
         return from_topics(
             broker,
             stream,
-            settings.decode.max_message_bytes,
+            settings.decode,
             first.ms if first else None,
             last.ms if last else None,
         )

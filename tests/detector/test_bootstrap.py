@@ -164,7 +164,7 @@ def test_what_was_counted_may_be_too_few_to_train_on(
     collector = Collector(embedded, stream, settings)
     assert counted(collector, 1000).ready
     collector.close()
-    gathered = from_topics(embedded, stream, settings.decode.max_message_bytes, None, None)
+    gathered = from_topics(embedded, stream, settings.decode, None, None)
     options = options_of(settings, stream)
     with pytest.raises(TooFewRecords, match="200 usable records"):
         make_plan(

@@ -15,7 +15,8 @@ from tocsin.pipelines.brokers import Broker
 
 
 def sample(*records: Any, keys: bytes | None = None) -> Sample:
-    return Sample([keys] * len(records), [json.dumps(record).encode() for record in records])
+    values: list[bytes | None] = [json.dumps(record).encode() for record in records]
+    return Sample([keys] * len(records), values, [("t", 0)] * len(records))
 
 
 def wide(i: int) -> dict[str, Any]:
@@ -62,9 +63,9 @@ def test_what_the_message_does_not_say_is_taken_from_kafka() -> None:
 
 def test_what_cannot_be_read_is_said() -> None:
     with pytest.raises(DataError, match="0 of 0 sampled messages are JSON objects"):
-        propose(Sample([], []))
+        propose(Sample([], [], []))
     with pytest.raises(DataError, match="0 of 2 sampled messages"):
-        propose(Sample([None, None], [b"\x00\x01", None]))
+        propose(Sample([None, None], [b"\x00\x01", None], [("t", 0)] * 2))
     with pytest.raises(DataError, match="no numbers to watch; their paths are: a"):
         propose(sample({"a": "x"}))
 

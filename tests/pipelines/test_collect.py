@@ -13,10 +13,12 @@ from tocsin.errors import BrokerUnavailable, DataError, UnknownTopic
 from tocsin.pipelines import collect
 from tocsin.pipelines.alignment import Alignment
 from tocsin.pipelines.brokers import Broker
-from tocsin.pipelines.collect import Collector, Decoding, Long, Span, discover, read, spans
+from tocsin.pipelines import formats
+from tocsin.pipelines.collect import Collector, Decoding, Span, discover, read, spans
+from tocsin.pipelines.decoding import How
 from tocsin.pipelines.schema import FeatureSchema
 
-WIDE = Decoding("host", "ts", "auto", 1_000_000)
+WIDE = Decoding(formats.of("json_wide"), How("host", "ts"))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,9 @@ def test_features_are_discovered_by_name_without_what_is_no_feature() -> None:
 
 
 def test_long_messages_become_records_and_name_their_features() -> None:
-    how = WIDE._replace(long=Long("name", "value", Alignment(10_000_000, 10_000_000)))
+    how = Decoding(
+        formats.of("json_long"), How("host", "ts", metric="name"), Alignment(10_000_000, 10_000_000)
+    )
     values = [
         msgspec.json.encode({"ts": 1_700_000_000 + 10 * i, "host": "a", "name": name, "value": i})
         for i in range(10)
