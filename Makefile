@@ -7,7 +7,7 @@ KAFKA_LIB := tests/kafka/lib
 KAFKA_STAMP := $(KAFKA_LIB)/.fetched
 TYPED := build/typed/tocsin
 PACKAGE := __init__.py errors.py py.typed detector models pipelines thresholds
-SYSTEM_PACKAGES := prometheus prometheus-alertmanager systemd kcat openjdk-17-jre-headless maven chromium
+SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 systemd kcat openjdk-17-jre-headless maven chromium
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## the virtual environment with the pinned dependencies
 
-system: ## Debian packages that some tests need (root): Prometheus, Alertmanager, Chromium, Java, Maven, kcat, systemd
+system: ## Debian packages that some tests need (root): Prometheus, Alertmanager, Chromium, collectd, Java, Maven, kcat, systemd
 	@missing=$$(for p in $(SYSTEM_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
 	command -v java >/dev/null && command -v mvn >/dev/null && missing=$$(echo "$$missing" | grep -vE '^(openjdk|maven)' || true); \
 	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive \

@@ -61,6 +61,27 @@ def test_what_the_message_does_not_say_is_taken_from_kafka() -> None:
     assert (found["entity"], found["time"], found["features"]) == ("", "", ["cpu"])
 
 
+def test_collectd_is_recognised_and_its_scattered_hosts_are_rekeyed() -> None:
+    golden = Path(__file__).parents[1] / "golden" / "collectd-5.12-rates.ndjson"
+    values: list[bytes | None] = list(golden.read_bytes().splitlines())
+    parts = [("t", i % 3) for i in range(len(values))]
+    found = propose(Sample([b"0A1B2C3D"] * len(values), values, parts))
+    assert (found["format"], found["entity"], found["period"], found["rekey"]) == (
+        "collectd",
+        "host",
+        "1s",
+        True,
+    )
+    assert "rekey" not in propose(Sample([None] * len(values), values, [("t", 1)] * len(values)))
+
+
+def test_scattered_entities_are_rekeyed_whatever_the_format() -> None:
+    taken = sample(*map(wide, range(30)))
+    apart = taken._replace(parts=[("t", i % 3) for i in range(30)])
+    assert propose(apart) == {**propose(taken), "rekey": True}
+    assert "rekey" not in propose(taken._replace(parts=[("t", i % 2) for i in range(30)]))  # as the hosts are
+
+
 def test_what_cannot_be_read_is_said() -> None:
     with pytest.raises(DataError, match="0 of 0 sampled messages are JSON objects"):
         propose(Sample([], [], []))

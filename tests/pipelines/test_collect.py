@@ -10,10 +10,9 @@ import pytest
 from confluent_kafka import Producer as RawProducer
 from telemetry import generate, keys, messages
 from tocsin.errors import BrokerUnavailable, DataError, UnknownTopic
-from tocsin.pipelines import collect
+from tocsin.pipelines import collect, formats
 from tocsin.pipelines.alignment import Alignment
 from tocsin.pipelines.brokers import Broker
-from tocsin.pipelines import formats
 from tocsin.pipelines.collect import Collector, Decoding, Span, discover, read, spans
 from tocsin.pipelines.decoding import How
 from tocsin.pipelines.schema import FeatureSchema

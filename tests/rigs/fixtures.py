@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -22,6 +23,11 @@ _numbers = itertools.count(1)
 
 NEEDS: dict[str, Callable[[], str | None]] = {
     "kafka": rig.missing,
+    "collectd": lambda: (
+        None
+        if Path("/usr/lib/collectd/write_kafka.so").exists()
+        else "collectd is missing: `make system` (as root)"
+    ),
     "prometheus": lambda: (
         None
         if shutil.which("prometheus") and shutil.which("promtool")
