@@ -23,7 +23,7 @@ def stream(tmp_path: Any, **keys: Any) -> Stream:
 
 def sample(*records: Any, key: bytes | None = b"web-1") -> Sample:
     values = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in records]
-    return Sample([key] * len(values), values)
+    return Sample([key] * len(values), values, [("web", 0)] * len(values))
 
 
 GOOD = {"entity": "host", "time": "ts", "features": ["cpu", "net.in"]}
