@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, TooFewRecords
+from ..errors import BrokerUnavailable, DataError, TooFewRecords
 from ..pipelines import formats, timestamps
 from ..pipelines.brokers.base import BEGINNING, Batch, Broker, Part
 from ..pipelines.decoding import Refused
@@ -100,8 +100,13 @@ class Collector:
         self.parts: list[Part] = [
             (topic, p) for topic in stream.scored for p in range(topics[topic].partitions)
         ]
-        begins, ends = self._consumer.begin_offsets(self.parts), self._consumer.end_offsets(self.parts)
-        self._held = {part: ends[part] for part in self.parts if ends[part] > begins[part]}
+        self._held = self._ends()
+        self._broker, self._rekey_group = broker, stream.rekey_group
+        self._behind: dict[Part, int] = {}
+        """Where the input ended, until all of that was sent on to the topic that is counted here."""
+        if stream.rekey:
+            given = [(topic, p) for topic in stream.topics for p in range(topics[topic].partitions)]
+            self._behind = self._consumer.end_offsets(given)
         self._consumer.assign([(*part, BEGINNING) for part in self.parts])
 
     def collect(self) -> Progress:
@@ -124,7 +129,7 @@ class Collector:
             len(shares),
             sum(share >= 1.0 for share in shares),
             min(float(np.median(shares)), 1.0) if shares else 0.0,
-            all(self._reached(part, end) for part, end in self._held.items()),
+            self._sent_on() and all(self._reached(part, end) for part, end in self._held.items()),
             self._needed,
             self._too_few,
         )
@@ -132,6 +137,27 @@ class Collector:
     def go_on(self, records: int, why: str) -> None:
         """A training on the first `records` found too few usable ones, as `why` says: ask for more."""
         self._needed, self._too_few = records + max(records // MORE, 1), why
+
+    def _sent_on(self) -> bool:
+        if not self._behind:
+            return True
+        admin = self._broker.admin()
+        try:
+            sent = admin.group_offsets(self._rekey_group, self._behind)
+        except BrokerUnavailable:
+            return False
+        finally:
+            admin.close()
+        if any((sent[part] or 0) < end for part, end in self._behind.items()):
+            return False
+        self._behind = {}
+        self._held = self._ends()
+        return True
+
+    def _ends(self) -> dict[Part, int]:
+        """The end of each partition that holds something."""
+        begins, ends = self._consumer.begin_offsets(self.parts), self._consumer.end_offsets(self.parts)
+        return {part: ends[part] for part in self.parts if ends[part] > begins[part]}
 
     def _reached(self, part: Part, end: int) -> bool:
         return self._consumer.position().get(part, -1) >= end

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.05
 IDLE_S = 0.5
 COMMIT_S = 1.0
+MOST_WAITING = 50_000
+"""Messages that were sent and not acknowledged, at which no more are read: half of what the producer holds."""
 LOOK_S = 60.0
 """How often it is looked whether the input has more partitions than before."""
 
@@ -117,8 +119,11 @@ class Rekeyer:
         if self._input is None:
             self._open()
             return
-        for message in self._input.read(POLL_S):
-            self._send(message)
+        if self._producer.waiting < MOST_WAITING:
+            for message in self._input.read(POLL_S):
+                self._send(message)
+        else:
+            self._producer.poll(POLL_S)
         now = self._clocks.monotonic()
         if now - self._committed_at >= COMMIT_S:
             self._committed_at = now

@@ -187,7 +187,8 @@ def _policy(need: Need, subject: str, admin: Admin) -> list[Finding]:
         why = "old state would be deleted by age" if "delete" in held else "it would grow for ever"
         return [Finding(need.stream, subject, f"has cleanup.policy={policy}: {why}", alter)]
     why = "it keeps only the newest message of each entity"
-    return [Finding(need.stream, subject, f"has cleanup.policy={policy}: {why}", alter, fatal=False)]
+    fatal = need.role == "rekeyed"  # where records would be lost, not only what was said of them
+    return [Finding(need.stream, subject, f"has cleanup.policy={policy}: {why}", alter, fatal)]
 
 
 def _rights(need: Need, subject: str, admin: Admin) -> list[Finding]:

@@ -150,7 +150,7 @@ def _decoder(schema: FeatureSchema, how: How) -> LongDecoder:
 def _features(value: bytes, how: How) -> Iterable[str]:
     """The metric's name."""
     name = decoding.find("metric", decoding.read_object(value), paths.split(how.metric))
-    return [name] if isinstance(name, str) and name else []
+    return [name] if isinstance(name, str) and name not in ("", "label") else []
 
 
 FORMAT = Format(True, _decoder, _features, decoding.share_of_object)

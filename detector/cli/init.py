@@ -63,4 +63,8 @@ def _sampled(bootstrap: str | None, topic: str) -> dict[str, Any]:
     notice(
         f"{topic}: {told}{found['entity'] or 'the Kafka key'}, time: {found['time'] or 'the Kafka timestamp'}"
     )
+    if found.get("rekey"):
+        notice(
+            "an entity comes in several partitions, so its records are keyed anew before they are scored (rekey)"
+        )
     return found

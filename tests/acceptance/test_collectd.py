@@ -72,7 +72,7 @@ def configure(home: Home) -> None:
         ("[state]", 'snapshot_every = "1s"'),
         ("[stream]", f'scores = "{home.topic("scores")}"\nalerts = "{home.topic("alerts")}"'),
     ):
-        text = text.replace(section, f"{section}\n{line}", 1)
+        text = text.replace(f"\n{section}\n", f"\n{section}\n{line}\n")
     home.config.write_text(text)
 
 
@@ -93,7 +93,7 @@ def test_what_collectd_publishes_is_scored(home: Home) -> None:
     assert "cpu-0/cpu-user/value" in shown
     assert daemon.metric("tocsin_dead_letters_total") == 0
     assert daemon.metric("tocsin_entities_torn") == 0
-    assert daemon.metric("tocsin_entities") == 1
+    until(lambda: daemon.metric("tocsin_entities") == 1, "the gauges, which are set once a second")
     daemon.stop()
     scores = [message.json() for message in home.read("scores")]
     assert {one["entity"] for one in scores} == {"web-1"}

@@ -108,7 +108,7 @@ def test_entities_in_several_partitions_are_refused_with_the_fix(
     values = messages(trained.live)[:2000]
     home.send(values, [b"key-%d" % i for i in range(len(values))])
     assert daemon.end() == 1
-    assert "Produce with the entity as the message key" in daemon.tail()
+    assert "produce with the entity as the message key" in daemon.tail()
 
 
 def test_a_changed_partition_count_is_refused_until_it_is_accepted(

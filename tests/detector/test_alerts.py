@@ -213,7 +213,14 @@ def test_alerts_are_immutable_through_and_through() -> None:
 
 
 def test_a_newer_version_is_recognised_in_whatever_message() -> None:
-    for version, newer in (("1.0", False), ("1.1", True), ("2.0", True), ("0.9", False), ("x", False)):
+    for version, newer in (
+        ("1.0", False),
+        ("1.1", False),
+        ("1.2", True),
+        ("2.0", True),
+        ("0.9", False),
+        ("x", False),
+    ):
         assert is_newer(json.dumps({"schema_version": version, "status": 7}).encode()) is newer
     assert not is_newer(b"no JSON")
 

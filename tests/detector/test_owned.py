@@ -70,7 +70,7 @@ def test_above_one_per_cent_of_torn_entities_is_refused_with_the_fix(
     assert too_torn(torn, entities) == refused
     if refused:
         with pytest.raises(
-            StateError, match=rf"{torn} of {entities} .* Produce with the entity as the message"
+            StateError, match=rf"{torn} of {entities} .* produce with the entity as the message"
         ):
             check_torn("hosts", torn, entities)
     else:

@@ -35,6 +35,31 @@ def test_what_a_stream_needs_follows_its_widest_input() -> None:
     assert found["s.changelog"].config == found["s.control"].config == {"cleanup.policy": "compact"}
 
 
+def test_with_rekeying_what_is_scored_is_followed() -> None:
+    stream = Stream(name="s", topics=("a",), rekey=True)
+    kafka = Settings(streams=(stream,)).kafka
+    found = {need.topic: need for need in needs(stream, kafka, {"a": TopicInfo(7, 1)})}
+    assert (found["a"].rights, found["s.rekeyed"].rights) == (
+        {"READ", "DESCRIBE"},
+        {"READ", "WRITE", "DESCRIBE"},
+    )
+    assert {found[topic].partitions for topic in ("s.rekeyed", "s.changelog", "s.alerts")} == {7}
+    found = {need.topic: need for need in needs(stream, kafka, {"s.rekeyed": TopicInfo(3, 1)})}
+    assert {found[topic].partitions for topic in ("s.rekeyed", "s.changelog", "s.alerts")} == {3}
+
+
+@pytest.mark.kafka
+def test_a_rekeyed_topic_that_forgets_is_refused(kafka_broker: Broker, name: str) -> None:
+    settings = settings_for(name, TOCSIN__STREAM__REKEY="true")
+    admin = kafka_broker.admin()
+    admin.create(f"{name}.rekeyed", 2, {"cleanup.policy": "compact"})
+    admin.close()
+    report = check(kafka_broker, settings, settings.streams, create=True)
+    (finding,) = report.findings
+    assert finding.fatal
+    assert "keeps only the newest message of each entity" in finding.problem
+
+
 def test_missing_topics_are_named_then_made_then_good(broker: Broker, name: str) -> None:
     settings = settings_for(name)
     before = check(broker, settings, settings.streams)

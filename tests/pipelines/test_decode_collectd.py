@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tocsin.errors import SettingsError
 from tocsin.pipelines import formats
@@ -215,6 +215,7 @@ MESSAGES = st.lists(FIELDS, max_size=3).map(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MESSAGES | st.binary(max_size=20) | st.none(), max_size=8))
 def test_a_message_is_used_whole_or_refused_once(values: list[bytes | None]) -> None:
     got = read(*values)
