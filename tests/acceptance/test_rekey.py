@@ -79,8 +79,11 @@ def test_scattered_and_killed_every_record_is_scored_once(make_home: MakeHome, t
     assert sum(home.ends("rekeyed").values()) > len(values)  # it was killed before it had committed
     assert daemon.metric("tocsin_rekeyed_messages_total") > 0
     assert daemon.metric("tocsin_entities_torn") == 0
-    (stream,) = daemon.status()["streams"]
-    assert stream["rekey"] == {"topic": home.topic("rekeyed"), "reading": True, "behind": 0}
+    expected = {"topic": home.topic("rekeyed"), "reading": True, "behind": 0}
+    until(
+        lambda: daemon.status()["streams"][0]["rekey"] == expected,
+        "the count of those behind, told now and then",
+    )
     port = daemon.url.rpartition(":")[2]
     told = home.run("status", TOCSIN__HTTP__PORT=port).stdout
     assert f"rekeying to {home.topic('rekeyed')}: 0 messages behind" in told
