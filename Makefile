@@ -11,7 +11,7 @@ SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test test-demo lint format bench bench-fast breaks docs constraints clean
+.PHONY: help install system kafka demo test test-around test-demo lint format bench bench-fast breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -44,12 +44,17 @@ demo: install ## everything on this machine: telemetry, a fault, an alert, a rec
 	$(BIN)/tocsin demo
 
 # What starts brokers and daemons runs by itself: it measures times, and two of it would disturb each other.
-REAL := tests/contract tests/acceptance tests/deploy/test_stack.py tests/test_rigs.py
+REAL := tests/contract tests/acceptance tests/test_rigs.py
+# Minutes more of it, about what stands around the daemon.
+AROUND := tests/deploy/test_stack.py tests/acceptance/test_collectd.py tests/acceptance/test_rekey.py
 PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml
 
 test: install kafka ## all tests
-	$(PYTEST) --cov-report= -n 2 --dist loadfile $(REAL:%=--ignore=%) tests
-	$(PYTEST) --cov-append --cov-report=term:skip-covered -m "not demo" $(REAL)
+	$(PYTEST) --cov-report= -n 2 --dist loadfile $(REAL:%=--ignore=%) $(AROUND:%=--ignore=%) tests
+	$(PYTEST) --cov-append --cov-report=term:skip-covered -m "not demo" $(AROUND:%=--ignore=%) $(REAL)
+
+test-around: install kafka ## what the containers run, collectd, rekeying: with the real programs (5 minutes)
+	$(PYTEST) --cov-report= $(AROUND)
 
 test-demo: install ## the demo, with its fault and without, end to end (10 minutes; wants an idle machine)
 	$(BIN)/python -m pytest -c tests/pytest.ini -m demo tests/acceptance

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_a_shell_completes_commands_flags_and_values(typed: str, offered: set[st
     words = " ".join(f"'{word}'" for word in typed.split(" "))
     ask = f"COMP_WORDS=({words}); COMP_CWORD={typed.count(' ')}"
     program = tmp_path / "tocsin"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tocsin.detector.cli "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m tocsin.detector.cli "$@"\n')
     program.chmod(0o755)
     done = subprocess.run(
         [

@@ -22,8 +22,10 @@ def service() -> configparser.SectionProxy:
 
 
 def test_systemd_understands_it(tmp_path: Path) -> None:
+    program = tmp_path / "tocsin"  # without spaces, wherever Python stands
+    program.symlink_to(sys.executable)
     copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/opt/tocsin/bin/tocsin", sys.executable))
+    copy.write_text(UNIT.read_text().replace("/opt/tocsin/bin/tocsin", str(program)))
     done = subprocess.run(
         ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False
     )

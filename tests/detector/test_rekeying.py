@@ -189,6 +189,7 @@ class Fake:
         reading.consume.side_effect = lambda *_: next(batches, Batch([], [], [], [], [], [], None))
         self.broker.admin.return_value.topics.return_value = {"t": MagicMock(partitions=1)}
         self.producer = self.broker.producer.return_value
+        self.producer.waiting = 0
         self.stopping = Stopping(lambda: 0.0)
         stream = Stream(name="s", topics=("t",), entity="host", rekey=True)
         clock: Callable[[], float] = iter(range(10**6)).__next__
@@ -214,6 +215,15 @@ def test_offsets_are_committed_only_after_what_they_stand_for_is_acknowledged(fa
     fake.seat.commit.assert_not_called()
     fake.one._revoked([("t", 0)])  # not even where the partitions go to another
     fake.seat.commit.assert_not_called()
+
+
+def test_nothing_more_is_read_while_too_much_waits_for_its_acknowledgement(fake: Fake) -> None:
+    fake.producer.waiting = rekeying.MOST_WAITING
+    fake.turn()
+    fake.producer.produce.assert_not_called()
+    fake.producer.waiting = rekeying.MOST_WAITING - 1
+    fake.turn()
+    fake.producer.produce.assert_called()
 
 
 def test_what_was_acknowledged_is_committed_and_what_was_refused_ends_it(fake: Fake) -> None:
