@@ -97,8 +97,7 @@ class Rekeyer:
         except BaseException as fault:  # handed to the stream's thread, which ends the process
             self.fault = fault
         finally:
-            if self._input is not None:
-                self._input.close()
+            self._drop()  # after a failure something that was read may not have been sent: nothing more is committed
             self._seat.close()
             self._producer.close()
 

@@ -102,7 +102,8 @@ def test_scattered_records_come_once_keyed_in_order_and_untouched(stage: Stage) 
     stage.send(0, 900)
     with stage.rekeyer() as one:
         until(lambda: stage.committed() == 900, "all to be committed")
-        assert one.report() == {"topic": stage.stream.rekeyed, "reading": True, "behind": 0}
+        caught_up = {"topic": stage.stream.rekeyed, "reading": True, "behind": 0}
+        until(lambda: one.report() == caught_up, "the count, which follows the commit")
         stage.send(900, 1000)
         until(lambda: len(stage.read().offset) == 1000, "what came later")
     assert stage.committed() == 1000  # by the end, which settles
@@ -233,6 +234,17 @@ def test_what_was_acknowledged_is_committed_and_what_was_refused_ends_it(fake: F
     fake.one._input.next_offsets[("t", 0)] = 3  # type: ignore[union-attr]
     with pytest.raises(DeliveryFailed):
         fake.turn()
+
+
+def test_after_a_failure_nothing_more_is_committed(fake: Fake) -> None:
+    """The second message of a batch is not taken: leaving the group must not commit what was read."""
+    fake.producer.produce.side_effect = [None, DeliveryFailed("too large")]
+    fake.seat.close.side_effect = lambda: fake.one._revoked([("t", 0)])
+    fake.one._guarded()
+    assert len(fake.sent()) == 2
+    fake.seat.commit.assert_not_called()
+    with pytest.raises(DeliveryFailed):
+        fake.one.check()
 
 
 def test_a_commit_that_is_refused_is_tried_again(fake: Fake) -> None:

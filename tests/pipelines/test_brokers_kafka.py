@@ -10,6 +10,7 @@ from confluent_kafka import Producer as RawProducer
 from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, AdminClient
 from confluent_kafka.admin import ResourcePatternType as Pattern
 from confluent_kafka.admin import ResourceType as Kind
+from rigs.daemon import until
 from rigs.fixtures import USERS, TopicFactory, topics_on
 from rigs.kafka import Rig
 from tocsin.errors import BrokerError, DeliveryFailed
@@ -235,7 +236,9 @@ def test_a_node_of_three_is_killed_under_load_and_nothing_is_lost(tmp_path: Path
     with Rig(tmp_path / "rig", nodes=3) as rig:
         broker = KafkaBroker(rig.bootstrap)
         name = topics_on(broker, "t")(partitions=3)
-        assert broker.admin().topics()[name].replicas == 3
+        admin = broker.admin()
+        made = until(lambda: admin.topics().get(name), "the node that is asked to know the topic, too")
+        assert made.replicas == 3
         consumer = broker.consumer("g", start="earliest")
         consumer.subscribe([name])
         producer = broker.producer()
