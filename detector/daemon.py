@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import Any
 
 from prometheus_client.registry import CollectorRegistry
 
+from .. import __version__
 from ..errors import TocsinError
 from ..pipelines.brokers import Broker, open_broker
 from . import metric_defs as defs
@@ -27,6 +29,7 @@ from .metrics import Metrics
 from .runner import StreamRunner
 from .settings import Settings, load, settings_hash
 from .stopping import STOP_S, Stopping
+from .wire import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,12 @@ class Daemon:
             self.metrics.registry,
             Sources(self._healthy, self._ready, self._status, self._entities, self._entity),
         )
+        self._who = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "since": rfc3339(int(self._clocks.wall() * 1e6)),
+        }
         self._wake = threading.Event()
         self._reload = threading.Event()
 
@@ -130,6 +139,7 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         return {
+            "daemon": self._who,
             "ready": self._ready() is None,
             "why": self._ready(),
             "streams": [r.report for r in self.runners],

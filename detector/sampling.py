@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..errors import DataError, UnknownTopic
@@ -13,7 +14,7 @@ from ..pipelines import formats
 from ..pipelines.brokers.base import Broker, Part
 from ..pipelines.decoding import How, Refused
 from ..pipelines.paths import leaves
-from ..pipelines.timestamps import Status, parse
+from ..pipelines.timestamps import Status, parse, unit_of
 
 TIMES = ("timestamp", "ts", "time", "@timestamp", "event_time", "eventtime", "datetime", "date")
 ENTITIES = (
@@ -85,17 +86,63 @@ def propose(sample: Sample) -> dict[str, Any]:
     return {**found, "rekey": True} if _scattered(sample, found) else found
 
 
+def understood(sample: Sample, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the proposal makes of the sample, for people: what is meant, and in words what was found."""
+    read = list(_read(sample, found))
+    names = sorted({str(name) for name, _, _ in read if name is not None})
+    rows = [
+        ("sample", f"the newest {len(sample.values)} messages of {len(set(sample.parts))} partitions"),
+        ("format", str(found["format"])),
+        ("entity", f"{found['entity'] or 'the Kafka key'}: {len(names)} of them, {_some(names)}"),
+        ("time", _of_times(found, [time for _, time, _ in read])),
+        ("features", f"{len(found['features'])}: {', '.join(found['features'])}"),
+    ]
+    if counters := found.get("counters"):
+        rows.append(("counters", f"{len(counters)}, watched as rates: {', '.join(counters)}"))
+    if found.get("rekey"):
+        rows.append(
+            (
+                "rekey",
+                "an entity comes in several partitions, so its records are keyed anew before they are scored",
+            )
+        )
+    return rows
+
+
+def _of_times(found: Mapping[str, Any], times: list[object]) -> str:
+    unit = found.get("time_unit")
+    text = (found["time"] or "the Kafka timestamp") + (f", in {unit}" if unit else "")
+    read, status = parse(times, unit or "auto")
+    if (status == Status.OK).any():
+        text += (
+            f"; the newest is of {datetime.fromtimestamp(int(read.max()) / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        )
+    return text
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + ", …" * (len(names) > most)
+
+
 def _scattered(sample: Sample, found: Mapping[str, Any]) -> bool:
     """Whether an entity comes in several partitions, where its state would be torn."""
+    seen: dict[object, Part] = {}
+    return any(seen.setdefault(name, part) != part for name, _, part in _read(sample, found))
+
+
+def _read(sample: Sample, found: Mapping[str, Any]) -> Iterator[tuple[object, object, Part]]:
+    """Entity, time as it is written, and partition of what can be read."""
     shares = formats.of(found["format"]).shares
     how = How(entity=found["entity"] or None, time=found["time"] or None)
-    seen: dict[object, Part] = {}
     for key, value, part in zip(*sample, strict=True):
         with suppress(Refused):
             for share in shares(value or b"", how):
-                if seen.setdefault(key if share.entity is None else str(share.entity), part) != part:
-                    return True
-    return False
+                named = share.entity
+                yield (
+                    (key and key.decode(errors="replace") if named is None else str(named)),
+                    share.time,
+                    part,
+                )
 
 
 def _of_objects(sample: Sample) -> dict[str, Any]:
@@ -129,6 +176,8 @@ def _of_objects(sample: Sample) -> dict[str, Any]:
         and [p for p, c in rest.items() if _are_numbers(c)] == [measured]
     )
     found: dict[str, Any] = {"format": "json_long" if long else "json_wide", "time": time or ""}
+    if unit := unit_of(columns[time]) if time else None:
+        found["time_unit"] = unit
     if long:
         rest = {path: column for path, column in rest.items() if path not in (metric, measured)}
     entity = _first(ENTITIES, rest, _name_something)

@@ -16,13 +16,12 @@ from ..pipelines import timestamps
 from ..pipelines.brokers.base import Broker
 from ..pipelines.decoding import Refused, read_object
 from ..pipelines.paths import leaves
-from ..pipelines.timestamps import Status, Unit
+from ..pipelines.timestamps import UNITS, Status, Unit
 from .sampling import Sample, take
 from .settings import Stream
 from .topics import Finding
 
 HALF = 0.5
-UNITS: tuple[Unit, ...] = ("s", "ms", "us", "ns")
 CLOCK_US = 86_400_000_000
 """A median this far ahead of this machine's clock is a clock in the wrong unit or place."""
 

@@ -1,14 +1,16 @@
-"""Writes what is made from the code: metrics, settings, commands, modules, schema of alerts. `make docs` runs it."""
+"""Writes what is made from the code: pages of what it lists, and the schema of alerts. `make docs` runs it."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tocsin import errors
 from tocsin.detector.alerts import alert_schema
 from tocsin.detector.cli import load_command
 from tocsin.detector.cli.table import COMMANDS
@@ -107,6 +109,41 @@ def _about(path: Path) -> str:
     return " ".join(text.partition("\n\n")[0].split())
 
 
+def messages() -> str:
+    """The page of the messages: every error that the code makes with a text of its own, by class."""
+    root = FOLDER.parent
+    found: dict[str, set[str]] = {}
+    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                name, text = ast.unparse(node.func).rpartition(".")[2], _text(node.args[0])
+                if text and issubclass(getattr(errors, name, ValueError), errors.TocsinError):
+                    found.setdefault(name, set()).add(text)
+    lines = [
+        "# What does an error say?",
+        "",
+        NOTE,
+        "",
+        "A command that fails says so on standard error in one message, with exit code 2 where a setting or a flag is",
+        "wrong and 1 otherwise; the daemon's last log line says the same. `…` stands for what was found. A traceback",
+        "is a bug in Tocsin.",
+        "",
+    ]
+    for name, kind in vars(errors).items():
+        if name in found:
+            lines += [f"## {name}", "", str(kind.__doc__), ""]
+            lines += [f"- {text}" for text in sorted(found[name], key=str.lower)] + [""]
+    return "\n".join(lines)
+
+
+def _text(node: ast.expr) -> str:
+    """A message as it stands in the code, what it is filled in with as an ellipsis; empty where it has no words."""
+    parts: list[Any] = node.values if isinstance(node, ast.JoinedStr) else [node]
+    text = "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
+    words = " ".join(re.sub(r"([<>*_|])", r"\\\1", text).split())
+    return words if re.search(r"[a-z]{3}", words) else ""
+
+
 def schema() -> str:
     """The JSON Schema of an alert, published here and shipped in the package."""
     return json.dumps(alert_schema(), indent=2, ensure_ascii=False) + "\n"
@@ -117,6 +154,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "commands.md": commands,
     "modules.md": modules,
+    "errors.md": messages,
     "alert.schema.json": schema,
     "../detector/schemas/alert.schema.json": schema,
 }

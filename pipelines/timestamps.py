@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .records import NO_TIME
 
 Unit = Literal["auto", "s", "ms", "us", "ns"]
+UNITS: tuple[Unit, ...] = ("s", "ms", "us", "ns")
 EARLIEST_US = 946_684_800_000_000  # 2000-01-01
 LATEST_US = 4_102_444_800_000_000  # 2100-01-01, itself outside
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,6 +57,13 @@ def parse(values: Sequence[object], unit: Unit = "auto") -> tuple[NDArray[np.int
     for row, value in enumerate(values):
         status[row], time_us[row] = _one(value, unit)
     return time_us, status
+
+
+def unit_of(values: Sequence[object]) -> Unit | None:
+    """The unit that every number among `values` counts by its size; None where they differ, and where none is one."""
+    numbers = np.array([float(v) for v in values if not isinstance(v, bool) and _NUMBER.fullmatch(str(v))])
+    found = [unit for unit in UNITS if _in_unit(numbers, unit, "auto").any()]
+    return found[0] if len(found) == 1 else None
 
 
 def from_integers(

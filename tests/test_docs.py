@@ -25,6 +25,7 @@ from tocsin.detector.metric_defs import DEFINITIONS, STREAM_PHASE
 from tocsin.detector.settings import load
 from tocsin.detector.settings_sections import SECTIONS
 from tocsin.detector.subscribing import Counts
+from tocsin.errors import SettingsError
 from tocsin.models.members import TABLE
 from tocsin.pipelines.decoding import Reason
 from tocsin.pipelines.windows import Verdict
@@ -156,6 +157,23 @@ def test_modules_that_are_named_exist(page: Path) -> None:
     for name in inline(page.read_text()):
         if re.fullmatch(r"(detector|models|pipelines|thresholds|tests|docs|benchmarks)/[\w./-]*", name):
             assert (ROOT / name).exists(), name
+
+
+@pages([DOCS / "runbook.md", DOCS / "operations.md"])
+def test_messages_that_are_quoted_are_said(page: Path) -> None:
+    """What stands in quotes in a list of causes is a part of an error; docs/errors.md holds them all."""
+    said = (DOCS / "errors.md").read_text()
+    for quoted in re.findall(r'^\* "([^"]+)"', page.read_text(), re.MULTILINE):
+        assert quoted in said, quoted
+
+
+def test_errors_are_shown_as_they_are_said() -> None:
+    said = (DOCS / "errors.md").read_text()
+    with pytest.raises(SettingsError) as told:
+        load(DOCS / "nowhere.toml", environ={})
+    kind, shown = "## SettingsError\n", "there is no such file. `tocsin init` writes one."
+    assert str(told.value).endswith(shown)
+    assert f"- …: {shown}\n" in said.partition(kind)[2].partition("\n## ")[0]
 
 
 def test_the_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 DEFAULT_CONFIG = Path("tocsin.toml")
+_NARROW = 8
+"""The fewest characters that a column whose cells go on in another line is still shown with."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -102,23 +105,49 @@ def print_table(
 ) -> None:
     """Print a table to standard output; numbers stand to the right.
 
-    Where it is too narrow, cells of the columns in `wrap` go on in another line, by default those of any.
+    Where it is too narrow, cells of the columns in `wrap` go on in another line, by default those of any. Where even
+    that is not enough, each row becomes a block of lines, so that nothing is cut off.
     """
+    from rich.markup import escape
     from rich.table import Table
 
-    held = [list(row) for row in rows]
+    rows = [list(row) for row in rows]
+    held = [[_cell(item) for item in row] for row in rows]
+    numeric = [
+        bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))
+    ]
+    out = console()
+    widths = [max(map(len, [column, *(row[i] for row in held)])) for i, column in enumerate(columns)]
+    least = [
+        min(w, _NARROW) if wrap is None or c in wrap else w for c, w in zip(columns, widths, strict=True)
+    ]
+    if sum(least) + 2 * (len(least) - 1) > out.width:
+        _print_blocks(out, columns, held, title)
+        return
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        numeric = bool(held) and all(isinstance(row[index], (int, float)) for row in held)
         table.add_column(
             column,
-            justify="right" if numeric else "left",
+            justify="right" if numeric[index] else "left",
             overflow="fold",
             no_wrap=wrap is not None and column not in wrap,
         )
     for row in held:
-        table.add_row(*(_cell(item) for item in row))
-    console().print(table)
+        table.add_row(*map(escape, row))
+    out.print(table)
+
+
+def _print_blocks(out: Console, columns: Sequence[str], rows: list[list[str]], title: str | None) -> None:
+    """Each row as lines of its own: the column's name, then the cell, folded where it is too long."""
+    import textwrap
+
+    lines = [title] if title else []
+    for row in rows:
+        for column, cell in zip(columns, row, strict=True):
+            text = f"{column}: {cell}" if column else cell
+            lines += textwrap.wrap(text, out.width, subsequent_indent="  ", break_on_hyphens=False)
+        lines.append("")
+    out.print("\n".join(lines[:-1]), markup=False, no_wrap=True, overflow="ignore")
 
 
 def moment(text: str | None) -> str | None:
@@ -140,11 +169,9 @@ def sparkline(scores: Sequence[float | None], thresholds: Sequence[float | None]
 
 
 def _cell(item: object) -> str:
-    from rich.markup import escape
-
     if isinstance(item, float):
         return f"{item:.4g}" if math.isfinite(item) else "-"
-    return "-" if item is None else escape(str(item))
+    return "-" if item is None else str(item)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -152,7 +179,10 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else 200, highlight=False, soft_wrap=False)
+    # Both are asked here, because rich takes a terminal that calls itself dumb to be 80 wide.
+    size = shutil.get_terminal_size()
+    width = size.columns if stream.isatty() else 200
+    return Console(file=stream, width=width, height=size.lines, highlight=False, soft_wrap=False)
 
 
 def notice(text: str) -> None:

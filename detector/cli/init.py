@@ -46,25 +46,25 @@ def init(
     folder.mkdir(parents=True, exist_ok=True)
     with path.open("x", encoding="utf-8") as file:
         file.write(commented_file(given))
-    notice(f"{path} is written. `tocsin check -c {path}` validates it once you have changed it.")
+    notice(f"{path} is written.")
+    where = "" if path == Path("tocsin.toml") else f" -c {path}"
+    if topic:
+        notice(f"Next: `tocsin check{where} --connect --create-topics`.")
+    else:
+        notice(f"Next: fill it in, then `tocsin check{where}`.")
 
 
 def _sampled(bootstrap: str | None, topic: str) -> dict[str, Any]:
+    import textwrap
     from contextlib import closing
 
     from ...pipelines.brokers import open_broker
-    from ..sampling import propose, take
+    from ..sampling import propose, take, understood
     from ..settings import Kafka
 
     with closing(open_broker(bootstrap or Kafka().bootstrap)) as broker:
         sample = take(broker, topic)
     found = propose(sample)
-    told = f"{len(found['features'])} features from {len(sample.values)} records; entity: "
-    notice(
-        f"{topic}: {told}{found['entity'] or 'the Kafka key'}, time: {found['time'] or 'the Kafka timestamp'}"
-    )
-    if found.get("rekey"):
-        notice(
-            "an entity comes in several partitions, so its records are keyed anew before they are scored (rekey)"
-        )
+    for what, text in understood(sample, found):
+        notice(textwrap.fill(f"{what:<10}{text}", 80, subsequent_indent=" " * 10, break_on_hyphens=False))
     return found

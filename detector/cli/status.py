@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from .common import ConfigOption, JsonOption, command_app, load_settings, print_json, print_table
+from .common import ConfigOption, JsonOption, command_app, load_settings, moment, print_json, print_table
 
 app = command_app()
 
@@ -23,6 +23,9 @@ def status(config: ConfigOption = None, json: JsonOption = False) -> None:
         return
     address = f"{settings.http.host}:{settings.http.port}"
     typer.echo(f"daemon at {address}: {'ready' if found['ready'] else found['why']}")
+    who = found["daemon"]
+    since = moment(who["since"])
+    typer.echo(f"  tocsin {who['version']} on host {who['host']}, process {who['pid']}, since {since} UTC")
     for stream in found["streams"]:
         _show(stream)
 

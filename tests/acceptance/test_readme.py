@@ -81,7 +81,9 @@ def test_a_strangers_first_ten_minutes(
             brief = ["--for", "1s"] if command == "tocsin alerts test" else []
             done = home.run(*arguments, *brief, wait_s=240)
             said[command] = done.stdout + done.stderr
-    assert "6 features from" in said[commands[0]]
+    assert "features  6: " in said[commands[0]]
+    assert "host: 4 of them" in said[commands[0]]
+    assert "ts, in " in said[commands[0]]
     assert f"made topic {TOPIC}.alerts" in said["tocsin check --connect --create-topics"]
     assert heard(fleet.names[1])
     recalibrated = [command for command in commands if command.startswith("tocsin recalibrate")]

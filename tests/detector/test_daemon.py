@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from unittest.mock import MagicMock
 
 import pytest
+import tocsin
 from tocsin.detector import daemon as module
 from tocsin.detector.clocks import Clocks
 from tocsin.detector.daemon import Daemon
@@ -44,3 +49,13 @@ def test_the_process_leaves_without_waiting_for_them(stuck: Daemon, monkeypatch:
     monkeypatch.setattr(module.logging, "shutdown", MagicMock())
     module.run(stuck.settings)
     left.assert_called_once_with(0)
+
+
+def test_the_answer_says_who_gives_it(stuck: Daemon) -> None:
+    who = stuck._status()["daemon"]
+    assert (who["host"], who["pid"], who["version"]) == (
+        socket.gethostname(),
+        os.getpid(),
+        tocsin.__version__,
+    )
+    assert abs(datetime.fromisoformat(who["since"]).timestamp() - time.time()) < 60

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rigs.fixtures import TopicFactory
-from tocsin.detector.sampling import Sample, propose, take
+from tocsin.detector.sampling import Sample, propose, take, understood
 from tocsin.detector.settings import load
 from tocsin.errors import DataError, UnknownTopic
 from tocsin.pipelines.brokers import Broker
@@ -49,6 +49,7 @@ def test_long_records() -> None:
     assert propose(sample(*records)) == {
         "format": "json_long",
         "time": "ts",
+        "time_unit": "s",
         "entity": "host",
         "metric": "metric",
         "value": "value",
@@ -82,6 +83,30 @@ def test_scattered_entities_are_rekeyed_whatever_the_format() -> None:
     assert "rekey" not in propose(taken._replace(parts=[("t", i % 2) for i in range(30)]))  # as the hosts are
 
 
+def test_what_was_understood_is_shown() -> None:
+    records = [
+        {"ts": 1_700_000_000_000 + i, "host": f"h{i % 6}", "cpu": i % 5, "sent": i * 10} for i in range(60)
+    ]
+    taken = sample(*records)._replace(parts=[("t", i % 4) for i in range(60)])
+    assert understood(taken, propose(taken)) == [
+        ("sample", "the newest 60 messages of 4 partitions"),
+        ("format", "json_wide"),
+        ("entity", "host: 6 of them, h0, h1, h2, h3, …"),
+        ("time", "ts, in ms; the newest is of 2023-11-14 22:13:20 UTC"),
+        ("features", "2: cpu, sent"),
+        ("counters", "1, watched as rates: sent"),
+        (
+            "rekey",
+            "an entity comes in several partitions, so its records are keyed anew before they are scored",
+        ),
+    ]
+    bare = sample(*({"cpu": i % 3} for i in range(9)), keys=b"h")
+    assert understood(bare, propose(bare))[2:4] == [
+        ("entity", "the Kafka key: 1 of them, h"),
+        ("time", "the Kafka timestamp"),
+    ]
+
+
 def test_what_cannot_be_read_is_said() -> None:
     with pytest.raises(DataError, match="0 of 0 sampled messages are JSON objects"):
         propose(Sample([], [], []))
@@ -112,6 +137,9 @@ def test_init_writes_what_reads_the_topic(broker: Broker, topic: TopicFactory, t
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "features  4: host.uptime, cpu, bytes, load" in done.stderr
+    assert max(map(len, done.stderr.splitlines())) <= 80
+    assert done.stderr.endswith("Next: `tocsin check --connect --create-topics`.\n")
     settings = load(tmp_path / "tocsin.toml", {})
     assert settings.kafka.bootstrap == broker.bootstrap
     stream = settings.stream()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tocsin.pipelines import timestamps
 from tocsin.pipelines.records import NO_TIME
-from tocsin.pipelines.timestamps import Status, Unit
+from tocsin.pipelines.timestamps import Status, Unit, unit_of
 
 US = 1_704_067_200_123_456
 
@@ -94,3 +94,12 @@ def test_all_ways_agree(moment: datetime, offset: int, unit: Unit) -> None:
     whole = {"s": 10**6, "ms": 1000, "us": 1, "ns": 1}[unit]
     assert one(count) == one(str(count)) == one(count, unit) == (expected // whole * whole, Status.OK)
     assert one(expected / 1e6, "s") == (expected, Status.OK)
+
+
+def test_the_unit_of_a_sample_is_told_by_the_size_of_its_numbers() -> None:
+    assert unit_of([1_700_000_000, "1700000001.5"]) == "s"
+    assert unit_of([1_700_000_000_000, None, "1700000000001"]) == "ms"
+    assert unit_of([1_700_000_000_000_000]) == "us"
+    assert unit_of([1_700_000_000_000_000_000]) == "ns"
+    assert unit_of([1_700_000_000, 1_700_000_000_000]) is None
+    assert unit_of(["2024-01-01T00:00:00Z", True, None]) is None

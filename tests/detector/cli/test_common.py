@@ -37,6 +37,41 @@ def test_only_the_columns_that_may_wrap_do(
     assert len(lines) > 2
 
 
+ALERT = ("0123abcd", "firing", "critical", "web-03", "2026-11-25 17:34:05", "-", 2.5, "cpu, memory, net_in")
+COLUMNS = ("id", "status", "severity", "entity", "began (UTC)", "ended", "peak", "features")
+
+
+@pytest.mark.parametrize(("columns", "term"), [(40, "xterm"), (40, "dumb"), (100, "dumb")])
+def test_a_narrow_terminal_cuts_nothing_off_and_a_dumb_one_gets_plain_text(
+    columns: int, term: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", term)
+    print_table(COLUMNS, [ALERT, ALERT], wrap=("entity", "features"))
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown or term != "dumb"
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= columns
+    for cell in (*COLUMNS, *map(str, ALERT[:-1]), "cpu", "memory", "net_in"):
+        assert cell in shown, cell
+    if columns == 40:
+        assert lines[3:5] == ["entity: web-03", "began (UTC): 2026-11-25 17:34:05"]
+        assert lines.count("") == 1
+
+
+def test_a_word_longer_than_the_terminal_goes_on_below(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "dumb")
+    print_table(("entity", "state"), [("n" * 70, "normal")], wrap=())
+    lines = capsys.readouterr().out.splitlines()
+    assert "".join(line.strip() for line in lines[:-1]) == "entity: " + "n" * 70
+    assert all(len(line) <= 40 for line in lines)
+
+
 def test_an_epoch_is_a_line_of_80_columns() -> None:
     row = {"phase": "rehearsal", "epoch": 12, "panels": 100}
     figures = {"elbo": -1234.567, "kl": 123.456, "reconstruction": 1234.567, "active_units": 8.0}

@@ -31,7 +31,9 @@ def said(
 ) -> str:
     patch.chdir(folder)
     patch.setenv("TOCSIN__STREAM__NAME", "hosts")
-    patch.setattr(client, "ask", lambda *_: {"ready": True, "why": None, "streams": [stream]})
+    who = {"host": "watch-1", "pid": 7, "version": "1.2", "since": "2026-01-31T12:00:00.5Z"}
+    answer = {"daemon": who, "ready": True, "why": None, "streams": [stream]}
+    patch.setattr(client, "ask", lambda *_: answer)
     with pytest.raises(SystemExit) as left:
         main(["status"])
     assert not left.value.code
@@ -50,6 +52,8 @@ def test_a_count_of_entities_twice_off_has_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = said({**LIVE, "entities_off": off}, tmp_path, monkeypatch, capsys)
+    assert out.startswith("daemon at 127.0.0.1:9469: ready\n")
+    assert "tocsin 1.2 on host watch-1, process 7, since 2026-01-31 12:00:00 UTC" in out
     assert "budget 20/day over 40 entities" in out
     assert ("that the budget is split over" in out) == (off is not None)
     assert text is None or text in out
