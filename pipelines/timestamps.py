@@ -61,7 +61,9 @@ def parse(values: Sequence[object], unit: Unit = "auto") -> tuple[NDArray[np.int
 
 def unit_of(values: Sequence[object]) -> Unit | None:
     """The unit that every number among `values` counts by its size; None where they differ, and where none is one."""
-    numbers = np.array([float(v) for v in values if not isinstance(v, bool) and _NUMBER.fullmatch(str(v))])
+    numbers = np.array(
+        [float(str(v)) for v in values if not isinstance(v, bool) and _NUMBER.fullmatch(str(v))]
+    )
     found = [unit for unit in UNITS if _in_unit(numbers, unit, "auto").any()]
     return found[0] if len(found) == 1 else None
 
