@@ -11,7 +11,7 @@ SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test test-around test-demo lint format bench bench-fast breaks docs constraints clean
+.PHONY: help install system kafka demo test test-around test-demo lint format bench bench-fast bench-product breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ bench: install kafka ## the benchmark of throughput, latency and state, against 
 
 bench-fast: install kafka ## the same in seconds: does it run, are the shapes right
 	$(BIN)/python -m benchmarks.throughput --fast --out build/bench-fast.json
+
+bench-product: install kafka ## what a newcomer meets: times of commands, demo, docs, a fault of this host (an hour; wants an idle machine)
+	$(BIN)/python -m benchmarks.product --out build/bench-product.json
 
 breaks: install kafka ## apply each named break and show that its test goes red
 	$(BIN)/python tests/breaks/run.py

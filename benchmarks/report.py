@@ -16,9 +16,9 @@ LIBRARIES = ("tocsin", "confluent-kafka", "msgspec", "numpy", "numba", "jax", "j
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-What `make bench` measured, newest last. Broker, producer and daemon share the cores of one machine. The limit consumes
-the same records with the same tuned consumer and decodes them by msgspec into arrays; the daemon does everything:
-calibration, drift, attribution, state, alerts.
+What `make bench` and `make bench-product` measured, newest last. Broker, producer and daemon share the cores of one
+machine. The limit consumes the same records with the same tuned consumer and decodes them by msgspec into arrays; the
+daemon does everything: calibration, drift, attribution, state, alerts.
 """
 
 
@@ -35,6 +35,11 @@ class Bar(NamedTuple):
 def at_least(name: str, value: float, unit: str, required: float) -> Bar:
     """A bar that is met from `required` on."""
     return Bar(name, value, unit, required, value >= required)
+
+
+def at_most(name: str, value: float, unit: str, required: float) -> Bar:
+    """A bar that is met up to `required`."""
+    return Bar(name, value, unit, required, value <= required)
 
 
 def machine() -> dict[str, Any]:
@@ -56,11 +61,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(out: Path, mode: str, where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]) -> None:
+def write(
+    out: Path, name: str, mode: str, where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]
+) -> None:
     """The JSON file: one entry per bar, and everything else that was seen."""
     where["load_after"] = round(os.getloadavg()[0], 2)
     content = {
-        "benchmark": "throughput",
+        "benchmark": name,
         "mode": mode,
         "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": where,
@@ -71,15 +78,32 @@ def write(out: Path, mode: str, where: dict[str, Any], bars: list[Bar], measured
     out.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def lines(where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]) -> list[str]:
-    """The same for people, as Markdown."""
-    told = [
+def head(where: dict[str, Any]) -> list[str]:
+    """What it ran on, for people."""
+    return [
         f"{where['processor']}, {where['cores']} cores, load {where['load_before']} before and "
         f"{where['load_after']} after (broker, producer and daemon included); "
         f"Python {where['python']}, librdkafka {where['librdkafka']}, "
         + ", ".join(f"{name} {where[name]}" for name in LIBRARIES),
         "",
     ]
+
+
+def table(bars: list[Bar]) -> list[str]:
+    """The bars as a table in Markdown."""
+    return [
+        "| bar | value | required | met |",
+        "|---|---|---|---|",
+        *(
+            f"| {bar.bar} | {bar.value:.3g} {bar.unit} | {bar.required:g} | {'yes' if bar.met else 'NO'} |"
+            for bar in bars
+        ),
+    ]
+
+
+def lines(where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]) -> list[str]:
+    """A run of the throughput benchmark for people, as Markdown."""
+    told = head(where)
     if rates := measured.get("rates"):
         told += ["| loop | records/s, median | least | most |", "|---|---|---|---|"]
         told += [
@@ -99,12 +123,7 @@ def lines(where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]) -> l
     for name, steps in measured.get("stages", {}).items():
         told += ["", f"| {name} | us per record |", "|---|---|"]
         told += [f"| {step} | {cost:.2f} |" for step, cost in steps.items()]
-    told += ["", "| bar | value | required | met |", "|---|---|---|---|"]
-    told += [
-        f"| {bar.bar} | {bar.value:.3g} {bar.unit} | {bar.required:g} | {'yes' if bar.met else 'NO'} |"
-        for bar in bars
-    ]
-    return told
+    return [*told, "", *table(bars)]
 
 
 def record(mode: str, told: list[str]) -> None:

@@ -224,7 +224,7 @@ def main() -> int:
         width = feed.fill(rig.bootstrap, FILLED, fleet, feed.tested_rows(fleet, size))
         bars, measured = measure(bench, told.only)
     measured["size"] = {**size._asdict(), "bytes_per_record": width, "partitions": PARTITIONS}
-    report.write(told.out, mode, where, bars, measured)
+    report.write(told.out, "throughput", mode, where, bars, measured)
     lines = report.lines(where, bars, measured)
     print("\n".join(lines))
     if told.record:

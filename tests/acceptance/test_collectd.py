@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 from acceptance.conftest import MakeHome
+from rigs.collectd import collectd
 from rigs.daemon import Home, until
 from tocsin.detector.settings import load
 
 pytestmark = [pytest.mark.kafka, pytest.mark.collectd, pytest.mark.slow]
-
-CONFIG = """
-Hostname "web-1"
-FQDNLookup false
-BaseDir "{folder}"
-PIDFile "{folder}/collectd.pid"
-TypesDB "/usr/share/collectd/types.db"
-Interval 0.2
-LoadPlugin cpu
-LoadPlugin load
-LoadPlugin memory
-LoadPlugin write_kafka
-<Plugin write_kafka>
-  Property "metadata.broker.list" "{bootstrap}"
-  <Topic "{topic}">
-    Format JSON
-    StoreRates {rates}
-  </Topic>
-</Plugin>
-"""
 
 
 @pytest.fixture(params=["true", "false"])
@@ -40,22 +19,15 @@ def home(request: pytest.FixtureRequest, make_home: MakeHome) -> Iterator[Home]:
     """A home whose input a collectd fills, with rates of its own or with raw counters."""
     home = make_home(f"collectd-{request.param}", untrained=True)
     home.make_topic("input", 3)
-    config = home.folder / "collectd.conf"
-    config.write_text(
-        CONFIG.format(
-            folder=home.folder,
-            bootstrap=home.broker.bootstrap,
-            topic=home.topic("input"),
-            rates=request.param,
-        )
-    )
-    program = shutil.which("collectd") or "/usr/sbin/collectd"
-    guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-    with (home.folder / "collectd.log").open("wb") as log:
-        process = subprocess.Popen([*guard, program, "-f", "-C", str(config)], stdout=log, stderr=log)
-    yield home
-    process.kill()
-    process.wait()
+    with collectd(
+        home.folder,
+        home.broker.bootstrap,
+        home.topic("input"),
+        host="web-1",
+        interval_s=0.2,
+        rates=request.param == "true",
+    ):
+        yield home
 
 
 def configure(home: Home) -> None:

@@ -1,0 +1,105 @@
+"""From a fault on this host to its alert in Alertmanager: collectd, a real Kafka, every setting its default.
+
+    collectd (1 record/s) -> Kafka -> tocsin run -> Kafka -> tocsin alerts forward -> Alertmanager
+
+The machine has to be left alone meanwhile: what else begins on it is an anomaly too.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rigs.alertmanager import Alertmanager
+from rigs.collectd import collectd
+from rigs.kafka import free_ports
+from tocsin.detector.demo import fault
+from tocsin.pipelines.brokers.kafka import KafkaBroker
+
+from .terminal import Terminal, metric, ready, until
+
+TOPIC = "collectd"
+FAULTS = 5
+LIVE_S, SHOWN_S, OVER_S = 2400.0, 60.0, 600.0
+APART_S = 90.0
+"""Ordinary life before each fault."""
+
+
+def measure(bootstrap: str, folder: Path, report: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds from each fault to its alert, the transcript of what was typed, and a report of the whole."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    terminal = Terminal(folder / "host", {"TOCSIN__HTTP__PORT": str(port)})
+    broker = KafkaBroker(bootstrap)
+    broker.admin().create(TOPIC, 3)
+    broker.close()
+    name = socket.gethostname()
+    alertmanager = Alertmanager(folder / "alertmanager")
+    alertmanager.start()
+    try:
+        with fault.Fault() as child, collectd(terminal.folder, bootstrap, TOPIC, host=name):
+            time.sleep(30)
+            terminal.type(f"tocsin init --bootstrap {bootstrap} --topic {TOPIC}")
+            terminal.type("tocsin check --connect --create-topics")
+            with (
+                terminal.goes_on("tocsin run"),
+                terminal.goes_on(f"tocsin alerts forward --url {alertmanager.url}"),
+            ):
+                begun = time.monotonic()
+                say("host: collecting and training, as long as the default settings say (some 17 minutes)")
+                until(lambda: ready(url), "the daemon to be ready", LIVE_S)
+                until(lambda: metric(url, "tocsin_records_scored_total") > 60, "a minute of scores", 300)
+                live_s = time.monotonic() - begun
+                terminal.type("tocsin status")
+                found = [one_fault(child, alertmanager, say) for _ in range(FAULTS)]
+                terminal.type("tocsin alerts list")
+                terminal.type("tocsin entities list")
+                terminal.type('tocsin recalibrate --since 15m --budget "1/week per entity" --dry-run')
+                terminal.type('tocsin recalibrate --since 15m --budget "1/week per entity"')
+                until(lambda: metric(url, "tocsin_calibration_version") > 0, "the recalibration to act", 60)
+                terminal.type("tocsin status")
+                terminal.type("tocsin audit list")
+                terminal.type("tocsin replay --since 1h --report report.html")
+                shutil.copy(terminal.folder / "report.html", report)
+    finally:
+        alertmanager.close()
+    shown = [one["seconds"] for one in found]
+    return {
+        "seconds": {
+            "median": statistics.median(shown),
+            "least": min(shown),
+            "most": max(shown),
+            "all": shown,
+        },
+        "live_after_s": live_s,
+        "others": sum(one["others"] for one in found),
+        "transcript": terminal.transcript,
+    }
+
+
+def one_fault(child: fault.Fault, alertmanager: Alertmanager, say: Callable[[str], None]) -> dict[str, Any]:
+    """Ordinary life, then every processor busy and memory taken until the alert is shown there, then its end.
+
+    An alert that is open as the fault begins, or opened before it, is no alert of the fault.
+    """
+    others: set[str] = set()
+    quiet_since = time.monotonic()
+    while time.monotonic() - quiet_since < APART_S:
+        if shown := alertmanager.shown():
+            others |= shown.keys()
+            quiet_since = time.monotonic()
+        time.sleep(1.0)
+    begun = time.monotonic()
+    child.start(fault.size())
+    until(lambda: alertmanager.shown().keys() - others, "the alert in Alertmanager", SHOWN_S, 0.05)
+    seconds = time.monotonic() - begun
+    say(f"host: shown {seconds:.1f} s after the fault ({len(others)} others before it)")
+    time.sleep(5.0)
+    child.stop()
+    until(lambda: not alertmanager.shown(), "its end", OVER_S, 1.0)
+    return {"seconds": seconds, "others": len(others)}
