@@ -222,6 +222,18 @@ def test_a_stop_ends_a_silent_replay_and_commits_nothing_of_it(
     stage.consumer.commit.assert_called_once_with({PART: 6})
 
 
+def test_the_last_snapshot_is_acknowledged_although_no_offset_is_left_to_commit(stage: Stage) -> None:
+    owned = stage.own()
+    owned.next_offset = owned.committed = 6
+    stage.state.snapshot.return_value = Snapshot(6, [], {}, {}, {})
+    done: list[str] = []
+    stage.producer.produce.side_effect = lambda *_, **__: done.append("written")
+    stage.producer.flush.side_effect = lambda _: done.append("acknowledged")
+    stage.loop._revoked([PART])
+    assert done[-2:] == ["written", "acknowledged"]
+    stage.consumer.commit.assert_not_called()
+
+
 def test_a_stop_is_seen_between_two_batches_of_a_replay() -> None:
     stopping = Stopping(lambda: 0.0)
     side = MagicMock()
