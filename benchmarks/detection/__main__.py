@@ -1,0 +1,108 @@
+"""Detection on labelled telemetry, by the product's own commands, beside floors that are run on the same records.
+
+    python -m benchmarks.detection --out build/bench-detection.json [--record] [--only CASE] [--judge PYTHON]
+
+`ONLY=name` in the environment does the same as `--only`; `TOCSIN_DATA` names the folder of datasets. Exits 1 where a
+bar is not met, 2 where it cannot run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import report
+from ..report import Bar
+from . import cases, data
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.detection", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("build/bench-detection.json"))
+    parser.add_argument("--record", action="store_true", help="append a section to docs/benchmarks.md")
+    parser.add_argument("--only", choices=tuple(cases.TABLE), default=os.environ.get("ONLY") or None)
+    parser.add_argument("--judge", type=Path, default=Path("build/judge/bin/python"))
+    told = parser.parse_args()
+    if told.only not in (None, *cases.TABLE):
+        parser.error(f"ONLY is one of {', '.join(cases.TABLE)}")
+    if not data.folder().is_dir():
+        print(f"cannot run: {data.folder()} is no folder; set TOCSIN_DATA", file=sys.stderr)
+        return 2
+    where = report.machine()
+    say = lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)  # noqa: E731
+    bars: list[Bar] = []
+    measured: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        bench = cases.Bench(Path(name), told.judge.absolute(), say)
+        for case in [told.only] if told.only else list(cases.TABLE):
+            begun = time.monotonic()
+            found, measured[case] = cases.TABLE[case](bench)
+            measured[case]["seconds"] = round(time.monotonic() - begun)
+            bars += found
+            for bar in found:
+                say(
+                    f"{bar.bar}: {bar.value:.3g} {bar.unit} (required {bar.required:g}) {'' if bar.met else 'NOT MET'}"
+                )
+    report.write(told.out, "detection", "full", where, bars, measured)
+    lines = report.head(where) + report.table(bars) + tables(measured)
+    print("\n".join(lines))
+    if told.record:
+        report.record("detection", lines)
+    return 0 if all(bar.met for bar in bars) else 1
+
+
+def tables(measured: dict[str, Any]) -> list[str]:
+    """The detectors beside each other, by dataset and by entity."""
+    told: list[str] = []
+    for case in ("panel", "singles"):
+        detectors = {
+            who: one
+            for who, one in measured.get(case, {}).items()
+            if isinstance(one, dict) and "vus_pr" in one
+        }
+        if not detectors:
+            continue
+        sets = list(detectors["tocsin"]["vus_pr_by_set"])
+        columns = [f"{one}: VUS-PR / AUC-PR" for one in sets]
+        columns += ["events found", "others a day", "inside", "tocsin better by (95 %)"]
+        told += ["", f"| {case} | {' | '.join(columns)} |"]
+        told.append("|---" * (len(sets) + 5) + "|")
+        for who, one in detectors.items():
+            by = one.get("tocsin_better_by")
+            cells = [f"{one['vus_pr_by_set'][s]:.3f} / {one['auc_pr_by_set'][s]:.3f}" for s in sets]
+            cells += [f"{one['recall']:.2f}", f"{one['others_per_day']:.2f}", f"{one['inside']:.3f}"]
+            cells.append("" if by is None else f"{by[0]:+.3f} ({by[1]:+.3f} to {by[2]:+.3f})")
+            told.append(f"| {who} | {' | '.join(cells)} |")
+        random = detectors["tocsin"]["base_rate_by_set"]
+        told.append(f"| (a random score, AUC-PR) | {' | '.join(f'{random[s]:.3f}' for s in sets)} | | | | |")
+    if own := measured.get("panel", {}).get("tocsin"):
+        floor = measured["panel"][cases.FLOOR]["vus_pr"]
+        told += [
+            "",
+            "| entity | VUS-PR | lag-PCA | events | found | others a day | median delay, min |",
+            "|---" * 7 + "|",
+        ]
+        for entity, seen in own["entities"].items():
+            delay = seen["median_delay_min"]
+            cells = [entity, f"{own['vus_pr'][entity]:.3f}", f"{floor[entity]:.3f}", str(seen["events"])]
+            cells += [
+                f"{seen['recall']:.2f}",
+                f"{seen['others_per_day']:.2f}",
+                "" if delay is None else f"{delay:.0f}",
+            ]
+            told.append(f"| {' | '.join(cells)} |")
+        told += ["", "| attribution | Hit@100 | Hit@150 | NDCG | events |", "|---|---|---|---|---|"]
+        told += [
+            f"| {who} | {one['hit_100']:.3f} | {one['hit_150']:.3f} | {one['ndcg']:.3f} | {one['events']} |"
+            for who, one in measured["panel"]["attribution"].items()
+        ]
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main())
