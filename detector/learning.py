@@ -121,6 +121,7 @@ def options_of(settings: Settings, stream: Stream, profile: str | None = None) -
         max_entity_models=stream.max_entity_models,
         min_records=told.min_records,
         min_span_us=int(told.min_span),
+        members=stream.members,
         steps=told.steps,
         seed=told.seed,
         budget=parse_budget(text) if text else None,

@@ -165,6 +165,14 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     max_entity_models: Annotated[
         int, Meta(description="Most entities that get a model of their own.", ge=1, le=100_000)
     ] = 200
+    members: Annotated[
+        tuple[Literal["vae", "half", "errs", "jump"], ...],
+        Meta(
+            description="Members of the panel that scores. Like the features they belong to a stream's state: a model "
+            "with others needs a stream with a new name.",
+            min_length=1,
+        ),
+    ] = ("vae", "half", "errs", "jump")
     lags: Annotated[
         int, Meta(description="Records that a model looks at together, the newest included.", ge=1, le=64)
     ] = 5

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import ArtefactError, SettingsError
-from ..models.members import TABLE
 from ..models.packing import unpack
 from ..models.registry import Registry
 from ..pipelines import formats
@@ -58,10 +57,10 @@ def model_loader(
                 f"{name} looks at {version.lags} records, and [stream] lags = {stream.lags}. Set it to {version.lags} "
                 "and start again, or train a version with the lags that are set."
             )
-        if version.members != tuple(TABLE):
+        if set(version.members) != set(stream.members):
             raise ArtefactError(
-                f"{name} has the members {', '.join(version.members)}, but this release scores with "
-                f"{', '.join(TABLE)}. Train a new version."
+                f"{name} has the members {', '.join(version.members)}, and [stream] members are "
+                f"{', '.join(stream.members)}. Train a new version."
             )
         try:
             return loaded(version, schema)

@@ -47,6 +47,7 @@ class Options(NamedTuple):
     max_entity_models: int = 200
     min_records: int = 1000
     min_span_us: int = 3_600_000_000
+    members: tuple[str, ...] = Recipe().members
     steps: int = 800
     seed: int = 0
     budget: Budget | None = None
@@ -100,7 +101,8 @@ def train(
         if progress is not None:
             progress(step)
 
-    fitted = crossfit.fit(plan.series, plan.groups, Recipe(steps=options.steps, seed=options.seed), hear)
+    recipe = Recipe(options.members, options.steps, options.seed)
+    fitted = crossfit.fit(plan.series, plan.groups, recipe, hear)
     entities = len(plan.series)
     beside, baselines = fit_beside(plan.series)
     budget = options.budget or default_budget(entities)

@@ -6,16 +6,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec import structs
 from telemetry import Fleet, generate, keys, messages
 from tocsin.detector.bootstrap import TOO_FEW
 from tocsin.detector.changes import Promotion, Rollback, Versioned
 from tocsin.detector.cli import main
 from tocsin.detector.control import Artefacts, read_all
+from tocsin.detector.settings_sections import Stream
+from tocsin.models.members import TABLE
 from tocsin.pipelines.brokers import Broker, open_broker
 
 Run = Callable[..., tuple[int, str, str]]
@@ -293,3 +296,26 @@ def test_a_short_span_does_not_rescue_a_short_range(run: Run) -> None:
     code, _, err = run("train", "--data", "all.parquet", "--min-records", "400")
     assert code == 1
     assert "[train] min_records" in err
+
+
+def test_a_panel_of_chosen_members_scores_alone_and_serves_no_other_stream(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, two_versions
+) -> None:
+    monkeypatch.setenv("TOCSIN__STREAM__MEMBERS", '["errs", "half"]')
+    monkeypatch.setenv("TOCSIN__REGISTRY__PATH", "few-members")
+    code, out, err = run("train", "--data", "all.parquet", "--json")
+    assert code == 0, err
+    assert json.loads(out)["history"] == []  # nothing in it is trained
+    code, out, _ = run("models", "show", "--json")
+    assert json.loads(out)["members"] == ["half", "errs"]
+    assert "members half, errs" in run("describe")[1]
+    assert run("replay", "--data", "all.parquet")[0] == 0
+    monkeypatch.delenv("TOCSIN__STREAM__MEMBERS")
+    code, _, err = run("replay", "--data", "all.parquet")
+    assert code == 1
+    assert "has the members half, errs, and [stream] members are vae, half, errs, jump." in err
+
+
+def test_every_member_of_the_panel_can_be_chosen() -> None:
+    (chosen,) = (field.type for field in structs.fields(Stream) if field.name == "members")
+    assert set(get_args(get_args(get_args(chosen)[0])[0])) == set(TABLE) == set(Stream(name="s").members)
