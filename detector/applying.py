@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .acting import act
+from .announcing import Names, closures
 from .chain import Chain
 from .changelog import Applied, encode_applied
 from .checkpoints import SETTLE_S
 from .ledger import Ledger
 from .outbox import Outbox
 from .owned import Owned
-from .publish import Names, closures
 from .rulings import Rulings
 
 

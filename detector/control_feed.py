@@ -11,7 +11,7 @@ from ..errors import ArtefactError
 from ..pipelines.brokers.base import Broker
 from .changes import Promotion, Rollback, Versioned
 from .control import Artefacts, Unloadable, from_message, read_all
-from .inforce import Model
+from .ruling import Model
 from .rulings import Rulings
 
 log = logging.getLogger(__name__)

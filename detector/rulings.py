@@ -30,7 +30,7 @@ from .changes import (
     unpack_arrays,
 )
 from .control import Unloadable
-from .inforce import Model, Recalibrated, Ruling
+from .ruling import Model, Recalibrated, Ruling
 from .settings import Incidents, Settings, with_changes
 
 LEAST_CAP = 5

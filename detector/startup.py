@@ -16,8 +16,8 @@ from ..pipelines.records import Records
 from ..pipelines.schema import FeatureSchema
 from ..thresholds import drift
 from .chain import Chain, build_chain
-from .inforce import Model, Ruling
 from .registry import trusted_keys
+from .ruling import Model, Ruling
 from .rulings import loaded
 from .settings import Settings, Stream
 from .state import StreamState

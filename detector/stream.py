@@ -19,6 +19,7 @@ import numpy as np
 
 from ..pipelines.brokers.base import Batch, Broker, Part
 from ..thresholds import trace
+from .announcing import Names, Said, announcements, score_records
 from .applying import Changes
 from .chain import Chain
 from .checkpoints import SETTLE_S, Checkpoints
@@ -28,7 +29,6 @@ from .ledger import Ledger
 from .outbox import Outbox
 from .outcome import Outcome
 from .owned import Owned, check_torn
-from .publish import Names, Said, announcements, score_records
 from .reading import Read, Reader
 from .recovery import Recovery
 from .refusals import Refusals
