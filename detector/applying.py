@@ -17,8 +17,8 @@ from .rulings import Rulings
 
 
 @dataclass
-class Changes:
-    """What changes are applied with. Belongs to the loop's thread; nothing may be under way in the chain."""
+class Applier:
+    """Lets changes act. Belongs to the loop's thread; nothing may be under way in the chain."""
 
     chain: Chain
     rulings: Rulings

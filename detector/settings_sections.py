@@ -321,7 +321,17 @@ class Train(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """How often state is written to the changelog."""
+    """How often offsets are committed and state is written to the changelog."""
+
+    commit_every: Annotated[
+        Duration,
+        span(
+            "What was read is committed this often, once what it brought is acknowledged. A crash reads again what came "
+            "since.",
+            "100ms",
+            "1m",
+        ),
+    ] = Duration.parse("1s")
 
     snapshot_every: Annotated[
         Duration,

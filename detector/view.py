@@ -17,8 +17,6 @@ from .ruling import Ruling
 from .state import StreamState
 from .wire import rfc3339
 
-DAY_US = 86_400_000_000
-
 
 class PartGauges(NamedTuple):
     """One partition's."""

@@ -24,7 +24,7 @@ from ..thresholds import calibration as calibrations
 from ..thresholds import opening
 from ..thresholds.budget import Budget, default_budget
 from ..thresholds.calibration import Calibration
-from ..thresholds.state import Settings as Rules
+from ..thresholds.state import Rules
 from . import crossfit
 from .beside import fit_beside
 from .crossfit import Crossfit, History, Step
@@ -227,7 +227,7 @@ def _row(
     series: Series, history: History, score: NDArray[np.float64], share: float, rules: Rules
 ) -> Calibration:
     half_life = slow_half_life(series.records)
-    found = opening.opening_level(score, series.time_us, half_life=half_life, share=share, settings=rules)
+    found = opening.opening_level(score, series.time_us, half_life=half_life, share=share, rules=rules)
     return opening.row(found, history.final.median, history.final.floor, half_life)
 
 

@@ -83,6 +83,12 @@ class Batch(NamedTuple):
         """How many records there are (`len` of a named tuple is its number of columns)."""
         return len(self.offset)
 
+    def rows(self, first: int, last: int) -> Batch:
+        """The records from `first` up to before `last`, by their place in the batch."""
+        chosen = slice(first, last)
+        headers = None if self.headers is None else self.headers[chosen]
+        return Batch(*(column[chosen] for column in self[:6]), headers)
+
 
 class DataLoss(NamedTuple):
     """Records that the broker dropped before they were read, and where reading goes on."""
