@@ -7,8 +7,8 @@
     GET /api/v1/entities          ?stream=NAME&limit=100&after=ENTITY
     GET /api/v1/entities/ENTITY   ?stream=NAME
 
-Nothing here can change anything, and the callables read what the loop last left; only entities are asked of the loop, which answers
-between two batches or not at all (503).
+Nothing here can change anything. What is told is what the loop last left; only for entities the loop is asked, which
+answers between two batches, or else the answer is 503.
 """
 
 from __future__ import annotations

@@ -166,13 +166,12 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(description="Most entities that get a model of their own.", ge=1, le=100_000)
     ] = 200
     members: Annotated[
-        tuple[Literal["vae", "half", "errs", "jump"], ...],
+        tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(
-            description="Members of the panel that scores. Like the features they belong to a stream's state: a model "
-            "with others needs a stream with a new name.",
-            min_length=1,
+            description="Members of the panel that scores, see docs/models.md; empty: all. Like the features they "
+            "belong to a stream's state: a model with others needs a stream with a new name."
         ),
-    ] = ("vae", "half", "errs", "jump")
+    ] = ()
     lags: Annotated[
         int, Meta(description="Records that a model looks at together, the newest included.", ge=1, le=64)
     ] = 5
@@ -326,8 +325,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     commit_every: Annotated[
         Duration,
         span(
-            "What was read is committed this often, once what it brought is acknowledged. A crash reads again what came "
-            "since.",
+            "What was read is committed this often, once what it brought is acknowledged. After a crash what came "
+            "since is read again.",
             "100ms",
             "1m",
         ),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import ArtefactError, SettingsError
+from ..models.members import TABLE
 from ..models.packing import unpack
 from ..models.registry import Registry
 from ..pipelines import formats
@@ -57,10 +58,10 @@ def model_loader(
                 f"{name} looks at {version.lags} records, and [stream] lags = {stream.lags}. Set it to {version.lags} "
                 "and start again, or train a version with the lags that are set."
             )
-        if set(version.members) != set(stream.members):
+        if version.members != members_of(stream):
             raise ArtefactError(
-                f"{name} has the members {', '.join(version.members)}, and [stream] members are "
-                f"{', '.join(stream.members)}. Train a new version."
+                f"{name} has the members {', '.join(version.members)}, but the stream is scored by "
+                f"{', '.join(members_of(stream))}. Train a new version, or set [stream] members."
             )
         try:
             return loaded(version, schema)
@@ -71,6 +72,16 @@ def model_loader(
             ) from None
 
     return load
+
+
+def members_of(stream: Stream) -> tuple[str, ...]:
+    """The members of the panel that scores the stream, in order. Raises SettingsError for an unknown one."""
+    unknown = sorted(set(stream.members) - set(TABLE))
+    if unknown:
+        raise SettingsError(
+            f"stream {stream.name}: [stream] members names {', '.join(unknown)}; the panel has {', '.join(TABLE)}."
+        )
+    return tuple(name for name in TABLE if not stream.members or name in stream.members)
 
 
 def check_fits(name: str, registry: Registry, settings: Settings, stream: Stream) -> None:

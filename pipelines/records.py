@@ -53,6 +53,9 @@ class Points(NamedTuple):
     """[B] NaN is missing."""
 
 
+Columns = TypeVar("Columns", bound="Records | Points")
+
+
 def take_rows(records: Columns, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Columns:
     """The chosen rows, as a mask, as indices or as a slice."""
     kind = cast(Callable[..., Columns], type(records))

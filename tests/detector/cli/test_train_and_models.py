@@ -6,19 +6,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from msgspec import structs
 from telemetry import Fleet, generate, keys, messages
 from tocsin.detector.bootstrap import TOO_FEW
 from tocsin.detector.changes import Promotion, Rollback, Versioned
 from tocsin.detector.cli import main
 from tocsin.detector.control import Artefacts, read_all
-from tocsin.detector.settings_sections import Stream
-from tocsin.models.members import TABLE
 from tocsin.pipelines.brokers import Broker, open_broker
 
 Run = Callable[..., tuple[int, str, str]]
@@ -313,9 +310,11 @@ def test_a_panel_of_chosen_members_scores_alone_and_serves_no_other_stream(
     monkeypatch.delenv("TOCSIN__STREAM__MEMBERS")
     code, _, err = run("replay", "--data", "all.parquet")
     assert code == 1
-    assert "has the members half, errs, and [stream] members are vae, half, errs, jump." in err
+    assert "has the members half, errs, but the stream is scored by vae, half, errs, jump." in err
 
 
-def test_every_member_of_the_panel_can_be_chosen() -> None:
-    (chosen,) = (field.type for field in structs.fields(Stream) if field.name == "members")
-    assert set(get_args(get_args(get_args(chosen)[0])[0])) == set(TABLE) == set(Stream(name="s").members)
+def test_an_unknown_member_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOCSIN__STREAM__MEMBERS", '["halves"]')
+    code, _, err = run("train", "--data", "all.parquet")
+    assert code == 2
+    assert "[stream] members names halves; the panel has vae, half, errs, jump." in err
