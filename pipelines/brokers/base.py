@@ -86,8 +86,15 @@ class Batch(NamedTuple):
     def rows(self, first: int, last: int) -> Batch:
         """The records from `first` up to before `last`, by their place in the batch."""
         chosen = slice(first, last)
-        headers = None if self.headers is None else self.headers[chosen]
-        return Batch(*(column[chosen] for column in self[:6]), headers)
+        return Batch(
+            self.topic[chosen],
+            self.partition[chosen],
+            self.offset[chosen],
+            self.timestamp_ms[chosen],
+            self.key[chosen],
+            self.value[chosen],
+            None if self.headers is None else self.headers[chosen],
+        )
 
 
 class DataLoss(NamedTuple):
