@@ -29,11 +29,11 @@ from .settings_sections import (
     Log,
     Registry,
     State,
-    Stream,
     Thresholds,
     Train,
 )
 from .settings_source import Given, Sources, Table, config_folder, gather
+from .settings_stream import Stream
 
 __all__ = [
     "Decode",

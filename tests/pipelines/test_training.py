@@ -201,7 +201,7 @@ def test_levels_open_at_most_the_budget_on_train(fleet, schema) -> None:
             scores_of(history),
             one.time_us,
             half_life=slow_half_life(one.records),
-            settings=Rules(),
+            rules=Rules(),
         )
         assert opened <= OPTIONS.budget.share(3) * span / DAY_US
 
