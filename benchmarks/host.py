@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
 from rigs.alertmanager import Alertmanager
 from rigs.collectd import collectd
 from rigs.kafka import free_ports
