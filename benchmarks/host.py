@@ -57,7 +57,7 @@ def measure(bootstrap: str, folder: Path, report: Path, say: Callable[[str], Non
             terminal.type("tocsin check --connect --create-topics")
             with (
                 terminal.goes_on("tocsin run"),
-                terminal.goes_on(f"tocsin alerts forward --url {alertmanager.url}"),
+                terminal.goes_on(f"tocsin alerts forward --to alertmanager --url {alertmanager.url}"),
             ):
                 begun = time.monotonic()
                 until(lambda: ready(url), "the daemon to be ready", LIVE_S)

@@ -21,7 +21,7 @@ def rank(source: Path, out: Path) -> None:
     from dtaianomaly.evaluation import VolumeUnderPR
     from sklearn.metrics import average_precision_score
 
-    volume = VolumeUnderPR(buffer_size=BUFFER)
+    volume = VolumeUnderPR(max_buffer_size=BUFFER)
     found = {}
     with np.load(source) as held:
         for key in sorted({name.rpartition("/")[0] for name in held.files}):
