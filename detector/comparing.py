@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -134,8 +135,9 @@ def gather(settings: Settings, stream: Stream, rulings: Rulings, source: Source)
         DataError: it has too few scored records.
     """
     what, paths, since, until = source
-    span = {"since": since, "until": until, "changes": None, "model": None}
-    with prepare(settings, stream, paths, **span, in_force=rulings) as prepared:
+    with prepare(
+        settings, stream, paths, since=since, until=until, changes=None, model=None, in_force=rulings
+    ) as prepared:
         names = prepared.names
         return gathered(what, prepared.steps(), names.features, names.entity)
 
@@ -197,14 +199,16 @@ def weigh(reference: Gathered, present: Gathered, version: Version) -> Compared:
     table = _merged(everybody, version, reference.features, dict(zip(names.tolist(), location, strict=True)))
     here, there = set(names.tolist()), set(present.entity.tolist())
     entities = Entities(len(here), len(there), len(there - told), len(here - there))
-    windows = [_window(one, index, table, version) for one in (reference, present)]
-    for one, window in zip((reference, present), windows, strict=True):
+    before, now = (_window(one, index, table, version) for one in (reference, present))
+    for one, window in ((reference, before), (present, now)):
         if int(np.isfinite(window.score).sum()) < LEAST:
             raise DataError(
                 f"{one.what}: fewer than {LEAST} scored records are of entities that the model was trained on or that "
                 f"the reference has {FEWEST} records of. Take a longer reference, or one with the same entities."
             )
-    return Compared(compare(*windows), entities, _same_hours(reference.time_us, present.time_us))
+    levelled = _window(present, index, table, version, _levels(now.values) - _levels(before.values))
+    hours = _same_hours(reference.time_us, present.time_us)
+    return Compared(compare(before, now, levelled), entities, hours)
 
 
 def _take(outcome: Outcome, rows: Sample, windows: Sample) -> None:
@@ -261,7 +265,7 @@ def _merged(
 ) -> NDArray[np.float64]:
     """[E, 2, F] the location of each entity: the version's where it has one, else as fitted to the reference."""
     used = list(version.positions(features))
-    usual = np.mean(list(fitted.values()), axis=0)
+    usual = np.asarray(np.mean(list(fitted.values()), axis=0))
     table = np.stack([fitted.get(name, usual) for name in names])
     for i, name in enumerate(names):
         if name in version.entities:
@@ -274,29 +278,39 @@ def _window(
     index: dict[str, int],
     table: NDArray[np.float64],
     version: Version,
+    back: NDArray[np.float64] | None = None,
 ) -> Window:
-    """A window's records of the entities in `index`, scaled and encoded."""
+    """A window's records of the entities in `index`, scaled and encoded; moved `back` [F] by so many sd if given."""
     row, seen_row = (_rows(names, index) for names in (given.entity, given.seen_entity))
-    mine, seen = row >= 0, seen_row >= 0
-    at, values = table[row[mine]], given.values[mine]
+    mine, theirs = row >= 0, seen_row >= 0
+    at, places = table[row[mine]], table[seen_row[theirs]]
+    values, seen = given.values[mine], given.seen[theirs]
+    if back is not None:
+        values = (values - back * at[:, scaling.SD]).astype(np.float32)
+        seen = (seen - (back * places[:, scaling.SD])[:, None]).astype(np.float32)
     z = scaling.scale(values, at[:, scaling.MEAN], at[:, scaling.SD], np)
     # Rounded, because what is constant in two entities must not differ by the last bit of their means.
     scaled = np.where(np.isfinite(values), np.round(z, 5), np.nan).astype(np.float32)
     used = list(version.positions(given.features))
-    places = np.zeros((int(seen.sum()), 4, len(used)), np.float32)
-    places[:, : scaling.SD + 1] = table[seen_row[seen]][:, :, used]
-    places[:, scaling.JUMP_SD] = 1.0
-    latent = encode(version, given.seen[seen][:, :, used], places)
+    location = np.ones((len(seen), 4, len(used)), np.float32)
+    location[:, : scaling.SD + 1] = places[:, :, used]
     total = given.counts["scored"] + given.counts["all_missing"]
-    share = float(mine.mean())
     return Window(
-        max(round(total * share), 1),
+        max(round(total * float(mine.mean())), 1),
+        given.trained / given.counts["scored"],
         given.time_us[mine],
         given.score[mine],
         scaled,
-        given.seen_us[seen],
-        latent,
+        given.seen_us[theirs],
+        encode(version, seen[:, :, used], location),
     )
+
+
+def _levels(scaled: NDArray[np.float32]) -> NDArray[np.float64]:
+    """[F] medians in standard deviations, before the soft clip; 0 where all is missing."""
+    columns = (column[np.isfinite(column)] for column in scaled.T)
+    medians = np.array([np.median(one) if len(one) else 0.0 for one in columns], np.float32)
+    return np.asarray(scaling.soft_unclip(jnp.asarray(medians)), np.float64)
 
 
 def _rows(names: NDArray[np.object_], index: dict[str, int]) -> NDArray[np.int64]:

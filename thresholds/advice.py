@@ -1,9 +1,10 @@
 """What to do about two windows that differ: nothing, recalibrate, train anew, or look at the input.
 
-    missing moved in a feature                                   look at the input
-    the latent moved, or many features and not only by level     train anew
-    the score moved                                              recalibrate
-    else                                                         nothing
+    missing moved in a feature                           look at the input
+    the latent moved, or many features did, and not
+    only because features moved by their level           train anew
+    the score moved                                      recalibrate
+    else                                                 nothing
 
 The first line that holds decides: while values are missing, whatever else moved may come from that.
 """
@@ -56,7 +57,7 @@ def advise(found: Comparison) -> Advice:
             Action.LOOK,
             f"{_features(len(gone))} missing more or less often than before: what else moved may come from that",
         )
-    if found.latent.moved:
+    if found.latent.moved and not found.latent.level:
         return Advice(Action.TRAIN, "the records stand elsewhere in the model's latent space")
     if shaped and len(changed) > MANY * count:
         return Advice(Action.TRAIN, f"{len(changed)} of {count} features moved, not only in their level")

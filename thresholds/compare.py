@@ -1,9 +1,9 @@
 """Two windows of records compared: how far the score, each feature and the latent have moved, beyond chance.
 
-    found = compare(reference, present)          # two `Window`s -> `Comparison`
-    population_stability(expected, actual)       # counts by bin -> PSI
-    wasserstein(a, b)                            # two samples -> mean distance between equal ranks
-    frechet(one, two)                            # two Gaussians -> squared distance
+    found = compare(reference, present, levelled)   # `Window`s -> `Comparison`
+    population_stability(expected, actual)          # counts by bin -> PSI
+    wasserstein(a, b)                               # two samples -> mean distance between equal ranks
+    frechet(one, two)                               # two Gaussians -> squared distance
 
 What chance does is asked of the reference: pairs of windows of these sizes are drawn from it, and the bound is the
 95 % point of what is then seen between them. Records depend on those before them and on those of other entities at
@@ -26,6 +26,10 @@ LEAST_TAIL: Final = 0.02
 LEAST_MISSING: Final = 0.05
 LEAST_LATENT: Final = 0.1
 """Below these nothing has moved, however sure it is."""
+FLATTERED: Final = 0.05
+"""A window with more than this share of records that the model was trained on has lower scores than others have."""
+LEAST_FLATTERED: Final = 0.25
+"""The PSI that counts for the score then; its tail does not."""
 LEAST_VARIANCE: Final = 0.01
 """A latent that hardly varied is taken to vary this much; its prior varies by 1 in each unit."""
 FEWEST: Final = 100
@@ -47,6 +51,8 @@ class Window(NamedTuple):
 
     records: int
     """How many there were before the sample was taken."""
+    trained: float
+    """Share of the scored ones that the model was trained on."""
     time_us: NDArray[np.int64]
     """[n] event times."""
     score: NDArray[np.float64]
@@ -60,17 +66,19 @@ class Window(NamedTuple):
 
 
 class Score(NamedTuple):
-    """The score's distribution in both windows."""
+    """The score's distribution in both windows. A bound is what chance does, a limit what has to be exceeded."""
 
     reference: list[float]
     present: list[float]
     """At `QUANTILES`."""
     psi: float
     psi_bound: float
+    psi_limit: float
     wasserstein: float
     tail: float
     """Share of the present scores beyond the reference's 99 % point."""
     tail_bound: float
+    tail_limit: float
     moved: bool
 
 
@@ -80,14 +88,17 @@ class Feature(NamedTuple):
     feature: int
     psi: float
     psi_bound: float
+    psi_limit: float
     wasserstein: float
     """In standard deviations of the entities."""
     missing: tuple[float, float]
     """Share of records without it: reference, present."""
     missing_bound: float
+    missing_limit: float
+    """Of the difference of the two."""
     moved: bool
     level: bool
-    """It moved, and moved back by its median it would not have."""
+    """It moved, but only by its level: moved back by its median it would not have."""
     lost: bool
     """The share missing moved, up or down."""
     constant: bool
@@ -102,8 +113,11 @@ class Latent(NamedTuple):
     share: float
     """Of the reference's variance."""
     bound: float
+    limit: float
     """Of that share."""
     moved: bool
+    level: bool
+    """It moved, but with the features moved back by their medians it would not have."""
 
 
 class Comparison(NamedTuple):
@@ -129,15 +143,20 @@ class Draws(NamedTuple):
     """[R, blocks]"""
 
 
-def compare(reference: Window, present: Window, rounds: int = ROUNDS, seed: int = 0) -> Comparison:
-    """What moved between two windows. The same windows give the same answer: chance is seeded."""
+def compare(
+    reference: Window, present: Window, levelled: Window, *, rounds: int = ROUNDS, seed: int = 0
+) -> Comparison:
+    """What moved between two windows. The same windows give the same answer: chance is seeded.
+
+    `levelled` is the present with each feature moved back to the reference's median.
+    """
     sizes = block_counts(reference.records, present.records)
     pairs = draws(np.random.default_rng(seed), *sizes, rounds)
     block = blocks_of(reference.time_us, sizes[0])
     return Comparison(
-        _score(reference.score, present.score, block, pairs),
-        _features(reference.values, present.values, block, pairs),
-        _latent(reference, present, pairs),
+        _score(reference, present, block, pairs),
+        _features(reference.values, present.values, levelled.values, block, pairs),
+        _latent(reference, present, levelled, pairs),
     )
 
 
@@ -226,7 +245,7 @@ def frechet(one: Gaussian, two: Gaussian) -> Floats:
     apart = one.mean - two.mean
     traces = np.trace(one.covariance + two.covariance, axis1=-2, axis2=-1)
     whole = (apart * apart).sum(axis=-1) + traces - 2.0 * np.sqrt(np.maximum(inner, 0.0)).sum(axis=-1)
-    return np.maximum(whole, 0.0)
+    return np.asarray(np.maximum(whole, 0.0))
 
 
 def bounds(null: Floats) -> Floats:
@@ -241,11 +260,9 @@ def bounds(null: Floats) -> Floats:
     return np.asarray(UNSURE * own * max(factor, 1.0))
 
 
-def _score(
-    reference: NDArray[np.float64], present: NDArray[np.float64], block: NDArray[np.int64], pairs: Draws
-) -> Score:
-    known = np.isfinite(reference)
-    before, now = reference[known], present[np.isfinite(present)]
+def _score(reference: Window, present: Window, block: NDArray[np.int64], pairs: Draws) -> Score:
+    known = np.isfinite(reference.score)
+    before, now = reference.score[known], present.score[np.isfinite(present.score)]
     here, blocks = block[known], pairs.reference.shape[1]
     psi, null, _ = _stability(before, now, here, pairs)
     high = np.quantile(before, [TAIL])
@@ -255,15 +272,20 @@ def _score(
     rise = theirs[:, 1] / theirs.sum(axis=1) - ours[:, 1] / ours.sum(axis=1)
     tail, tail_bound = float((now > high).mean()), usual + float(np.quantile(rise, CONFIDENCE))
     psi_bound = float(bounds(null[:, None])[0])
+    flattered = max(reference.trained, present.trained) > FLATTERED
+    psi_limit = max(psi_bound, LEAST_FLATTERED if flattered else LEAST_PSI)
+    tail_limit = 1.0 if flattered else max(tail_bound, LEAST_TAIL)
     return Score(
         np.quantile(before, QUANTILES).tolist(),
         np.quantile(now, QUANTILES).tolist(),
         psi,
         psi_bound,
+        psi_limit,
         wasserstein(before, now),
         tail,
         tail_bound,
-        bool((psi > max(psi_bound, LEAST_PSI)) or (tail > max(tail_bound, LEAST_TAIL))),
+        tail_limit,
+        psi > psi_limit or tail > tail_limit,
     )
 
 
@@ -279,7 +301,11 @@ def _stability(
 
 
 def _features(
-    reference: NDArray[np.float32], present: NDArray[np.float32], block: NDArray[np.int64], pairs: Draws
+    reference: NDArray[np.float32],
+    present: NDArray[np.float32],
+    levelled: NDArray[np.float32],
+    block: NDArray[np.int64],
+    pairs: Draws,
 ) -> list[Feature]:
     count, blocks = reference.shape[1], pairs.reference.shape[1]
     null, gone = np.zeros((len(pairs.reference), count)), np.zeros((len(pairs.reference), count))
@@ -295,41 +321,42 @@ def _features(
         gone[:, f] = np.abs(theirs - ours)
         if min(len(before), len(now)) >= FEWEST:
             psi[f], null[:, f], edges[f] = _stability(before, now, block[there], pairs)
-    limit, missing_limit = bounds(null), bounds(gone)
+    psi_bound, missing_bound = bounds(null), bounds(gone)
     found = []
     for f in range(count):
-        before, now = (one[~np.isnan(one[:, f]), f] for one in (reference, present))
+        before, now, back = (one[~np.isnan(one[:, f]), f] for one in (reference, present, levelled))
         compared = bool(np.isfinite(psi[f]))
-        moved = bool(compared and psi[f] > max(limit[f], LEAST_PSI))
-        apart = abs(float(missing[f, 1] - missing[f, 0]))
+        limit = max(float(psi_bound[f]), LEAST_PSI)
+        missing_limit = max(float(missing_bound[f]), LEAST_MISSING)
+        moved = compared and float(psi[f]) > limit
         found.append(
             Feature(
                 f,
                 float(psi[f]),
-                float(limit[f]) if compared else float("nan"),
+                float(psi_bound[f]) if compared else float("nan"),
+                limit if compared else float("nan"),
                 wasserstein(before, now) if compared else float("nan"),
                 (float(missing[f, 0]), float(missing[f, 1])),
-                float(missing_limit[f]),
+                float(missing_bound[f]),
+                missing_limit,
                 moved,
-                moved and _realigned(before, now, edges[f]) <= max(limit[f], LEAST_PSI),
-                apart > max(float(missing_limit[f]), LEAST_MISSING),
+                moved and _stable(before, back, edges[f]) <= limit,
+                abs(float(missing[f, 1] - missing[f, 0])) > missing_limit,
                 compared and len(edges[f]) <= 2,
             )
         )
     return found
 
 
-def _realigned(before: NDArray[np.float32], now: NDArray[np.float32], edges: Floats) -> float:
-    """PSI once the present values are moved back by the difference of the medians."""
-    moved = now - np.float32(np.median(now) - np.median(before))
-    tables = (counted(one, edges, np.zeros(len(one), np.int64), 1)[0][0] for one in (before, moved))
+def _stable(before: NDArray[np.float32], now: NDArray[np.float32], edges: Floats) -> float:
+    tables = (counted(one, edges, np.zeros(len(one), np.int64), 1)[0][0] for one in (before, now))
     return float(population_stability(*tables))
 
 
-def _latent(reference: Window, present: Window, pairs: Draws) -> Latent:
+def _latent(reference: Window, present: Window, levelled: Window, pairs: Draws) -> Latent:
     blocks, size = pairs.reference.shape[1], reference.latent.shape[1]
-    before, now = gaussian(reference.latent), gaussian(present.latent)
-    distance = float(frechet(before, now))
+    before = gaussian(reference.latent)
+    distance, level = (float(frechet(before, gaussian(one.latent))) for one in (present, levelled))
     variance = max(float(np.trace(before.covariance)), LEAST_VARIANCE)
     z = reference.latent.astype(np.float64) - before.mean
     block = blocks_of(reference.latent_us, blocks)
@@ -339,8 +366,9 @@ def _latent(reference: Window, present: Window, pairs: Draws) -> Latent:
     np.add.at(squares, block, z[:, :, None] * z[:, None, :])
     null = frechet(*(_drawn(weight, held, sums, squares) for weight in pairs)) / variance
     bound = float(bounds(null[:, None])[0])
-    share = distance / variance
-    return Latent(distance, share, bound, bool(share > max(bound, LEAST_LATENT)))
+    limit = max(bound, LEAST_LATENT)
+    moved = distance / variance > limit
+    return Latent(distance, distance / variance, bound, limit, moved, moved and level / variance <= limit)
 
 
 def _drawn(weight: Floats, held: Floats, sums: Floats, squares: Floats) -> Gaussian:

@@ -185,7 +185,8 @@ def _notes(before: Gathered, compared: Compared) -> list[str]:
     if before.trained:
         share = before.trained / before.counts["scored"]
         notes.append(
-            f"The model was trained on {share:.0%} of the reference's records: their scores flatter it."
+            f"The model was trained on {100 * share:.0f} % of the reference's records, which flatters their scores: "
+            "only much counts there. A reference from after the training shows more."
         )
     if compared.hours < SAME_HOURS:
         notes.append(
@@ -210,17 +211,18 @@ def _show(said: dict[str, Any]) -> None:
     rows = [(name, *score[name].values()) for name in ("reference", "present")]
     print_table(("score at", *score["reference"]), [(name, *map(_fixed, row)) for name, *row in rows])
     typer.echo(
-        f"{_verb(score['moved'])}: PSI {score['psi']:.3f} (bound {score['psi_bound']:.3f}), distance "
-        f"{score['wasserstein']:.3f};\n{score['tail']:.1%} beyond the reference's 99 % point "
-        f"(bound {score['tail_bound']:.1%})"
+        f"score {_verb(score['moved'])}: PSI {score['psi']:.3f} (limit {score['psi_limit']:.3f}), distance "
+        f"{score['wasserstein']:.3f};\n{_share(score['tail'])} beyond the reference's 99 % point "
+        f"(limit {_share(score['tail_limit'])})"
     )
+    by = " with the features' level" if latent["level"] else ""
     typer.echo(
-        f"\nlatent: {_verb(latent['moved'])}: Frechet distance {latent['frechet']:.3f}, {latent['share']:.1%} of the "
-        f"variance\n(bound {latent['bound']:.1%})\n"
+        f"\nlatent {_verb(latent['moved'])}{by}: Frechet distance {latent['frechet']:.3f},\n"
+        f"{_share(latent['share'])} of the variance (limit {_share(latent['limit'])})\n"
     )
     shown = [one for one in said["features"] if one["moved"] or one["lost"]]
     shown += [one for one in said["features"] if not one["moved"] and not one["lost"]]
-    columns = ("feature", "PSI", "bound", "distance", "missing", "now", "remark")
+    columns = ("feature", "PSI", "limit", "distance", "missing", "now", "remark")
     print_table(columns, [_line(one) for one in shown[:SHOWN]], wrap=("feature", "remark"))
     if len(shown) > SHOWN:
         typer.echo(f"… and {len(shown) - SHOWN} more; --json lists all.")
@@ -232,7 +234,7 @@ def _show(said: dict[str, Any]) -> None:
 
 
 def _line(one: dict[str, Any]) -> tuple[str, ...]:
-    figures = (_fixed(one[key]) for key in ("psi", "psi_bound", "wasserstein"))
+    figures = (_fixed(one[key]) for key in ("psi", "psi_limit", "wasserstein"))
     before, now = one["missing"]
     remarks = {
         "moved": one["moved"] and not one["level"],
@@ -242,7 +244,7 @@ def _line(one: dict[str, Any]) -> tuple[str, ...]:
         "too few values": math.isnan(one["psi"]),
     }
     remark = ", ".join(name for name, holds in remarks.items() if holds)
-    return one["feature"], *figures, f"{before:.1%}", f"{now:.1%}", remark
+    return one["feature"], *figures, _share(before), _share(now), remark
 
 
 def _span(window: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -251,6 +253,10 @@ def _span(window: dict[str, Any]) -> tuple[str | None, str | None]:
 
 def _fixed(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
 def _verb(moved: bool) -> str:

@@ -6,17 +6,19 @@ import pytest
 from tocsin.thresholds.advice import Action, advise, lost, moved
 from tocsin.thresholds.compare import Comparison, Feature, Latent, Score
 
-QUIET = Feature(0, 0.02, 0.05, 0.1, (0.0, 0.0), 0.01, False, False, False, False)
+QUIET = Feature(0, 0.02, 0.05, 0.1, 0.1, (0.0, 0.0), 0.01, 0.05, False, False, False, False)
 SHAPE = QUIET._replace(psi=0.9, moved=True)
 LEVEL = SHAPE._replace(level=True)
 GONE = QUIET._replace(psi=float("nan"), missing=(0.0, 1.0), lost=True)
 
 
-def found(features: list[Feature], *, score: bool = False, latent: bool = False) -> Comparison:
+def found(
+    features: list[Feature], *, score: bool = False, latent: bool = False, level: bool = False
+) -> Comparison:
     return Comparison(
-        Score([0.0] * 4, [0.0] * 4, 0.0, 0.0, 0.0, 0.01, 0.02, score),
+        Score([0.0] * 4, [0.0] * 4, 0.0, 0.0, 0.1, 0.0, 0.01, 0.02, 0.02, score),
         [one._replace(feature=i) for i, one in enumerate(features)],
-        Latent(0.0, 0.0, 0.0, latent),
+        Latent(0.0, 0.0, 0.0, 0.1, latent or level, level),
     )
 
 
@@ -41,6 +43,11 @@ def test_each_rule_and_the_first_that_holds(
     advice = advise(found(features, score=score, latent=latent))
     assert advice.action is action
     assert why in advice.why
+
+
+def test_a_latent_that_followed_the_features_level_calls_for_no_training() -> None:
+    assert advise(found([LEVEL, QUIET, QUIET, QUIET], score=True, level=True)).action is Action.RECALIBRATE
+    assert advise(found([LEVEL, QUIET, QUIET, QUIET], score=True, latent=True)).action is Action.TRAIN
 
 
 def test_what_moved_furthest_comes_first() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tocsin.thresholds import compare
-from tocsin.thresholds.compare import Gaussian, Window
+from tocsin.thresholds.compare import Comparison, Gaussian, Window
 
 ROUNDS = 200
 
@@ -17,7 +17,22 @@ def window(values: NDArray[np.float64], score: NDArray[np.float64] | None = None
     """Records of one entity, one a second; the latent is the features."""
     held = values.astype(np.float32)
     times = np.arange(len(held)) * 1_000_000
-    return Window(len(held), times, held[:, 0].astype(float) if score is None else score, held, times, held)
+    return Window(
+        len(held), 0.0, times, held[:, 0].astype(float) if score is None else score, held, times, held
+    )
+
+
+def compared(reference: Window, present: Window) -> Comparison:
+    """With each feature moved back by its median, and the latent with it where it is the features."""
+    moved = medians(present.values) - medians(reference.values)
+    latent = present.latent - moved if present.latent is present.values else present.latent
+    levelled = present._replace(values=present.values - moved, latent=latent)
+    return compare.compare(reference, present, levelled, rounds=ROUNDS)
+
+
+def medians(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    there = [column[np.isfinite(column)] for column in values.T]
+    return np.array([np.median(one) if len(one) else 0.0 for one in there], np.float32)
 
 
 def autoregressive(rng: np.random.Generator, n: int, features: int, phi: float) -> NDArray[np.float64]:
@@ -34,7 +49,7 @@ def counts(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[n
 
 def test_a_window_is_not_apart_from_itself() -> None:
     one = window(autoregressive(np.random.default_rng(1), 900, 4, 0.5))
-    found = compare.compare(one, one, ROUNDS)
+    found = compared(one, one)
     assert found.score.psi == found.score.wasserstein == 0.0
     assert found.score.reference == found.score.present
     assert [(f.psi, f.wasserstein, f.moved, f.lost) for f in found.features] == [(0.0, 0.0, False, False)] * 4
@@ -45,7 +60,7 @@ def test_a_window_is_not_apart_from_itself() -> None:
 def test_the_same_windows_give_the_same_bounds() -> None:
     rng = np.random.default_rng(2)
     one, two = (window(autoregressive(rng, 500, 3, 0.5)) for _ in range(2))
-    assert compare.compare(one, two, ROUNDS) == compare.compare(one, two, ROUNDS)
+    assert compared(one, two) == compared(one, two)
 
 
 @given(st.integers(0, 10_000))
@@ -87,7 +102,7 @@ def test_the_bound_covers_halves_of_one_dependent_sample(phi: float, most: float
     for _ in range(150):
         x = autoregressive(rng, pairs, 1, phi)
         first, second = window(x[: pairs // 2]), window(x[pairs // 2 :])
-        (feature,) = compare.compare(first, second, ROUNDS).features
+        (feature,) = compared(first, second).features
         below.append(feature.psi <= feature.psi_bound)
     assert 0.9 <= np.mean(below) <= most
 
@@ -99,7 +114,7 @@ def test_exactly_the_two_features_that_were_shifted_are_named() -> None:
     for _ in range(10):
         x = autoregressive(rng, 4000, 10, 0.8)
         x[2000:, [3, 7]] += 1.5
-        found = compare.compare(window(x[:2000]), window(x[2000:]), ROUNDS)
+        found = compared(window(x[:2000]), window(x[2000:]))
         named = {f.feature: f for f in found.features if f.moved}
         assert {3, 7} <= named.keys()
         assert [named[f].level for f in (3, 7)] == [True, True]
@@ -112,20 +127,20 @@ def test_another_spread_is_more_than_another_level() -> None:
     rng = np.random.default_rng(5)
     x = autoregressive(rng, 4000, 3, 0.5)
     x[2000:, 1] = 3.0 * x[2000:, 1] + 1.0
-    (wide,) = [f for f in compare.compare(window(x[:2000]), window(x[2000:]), ROUNDS).features if f.moved]
+    (wide,) = [f for f in compared(window(x[:2000]), window(x[2000:])).features if f.moved]
     assert (wide.feature, wide.level) == (1, False)
 
 
 def test_a_latent_that_shifts_or_spreads_has_moved() -> None:
     rng = np.random.default_rng(6)
     x = autoregressive(rng, 4000, 8, 0.5)
-    assert not compare.compare(window(x[:2000]), window(x[2000:]), ROUNDS).latent.moved
+    assert not compared(window(x[:2000]), window(x[2000:])).latent.moved
     shifted, spread = x.copy(), x.copy()
     shifted[2000:] += 0.6
     spread[2000:] *= 2.0
-    for changed in (shifted, spread):
-        latent = compare.compare(window(changed[:2000]), window(changed[2000:]), ROUNDS).latent
-        assert latent.moved
+    for changed, level in ((shifted, True), (spread, False)):
+        latent = compared(window(changed[:2000]), window(changed[2000:])).latent
+        assert (latent.moved, latent.level) == (True, level)
         assert latent.share > max(latent.bound, compare.LEAST_LATENT)
 
 
@@ -134,10 +149,21 @@ def test_a_heavier_tail_of_the_score_has_moved_though_its_deciles_have_not() -> 
     x = rng.normal(size=(8000, 2))
     score = x[:, 0].copy()
     score[4000 + rng.choice(4000, 200, replace=False)] += 6.0
-    found = compare.compare(window(x[:4000], score[:4000]), window(x[4000:], score[4000:]), ROUNDS).score
+    found = compared(window(x[:4000], score[:4000]), window(x[4000:], score[4000:])).score
     assert found.psi < compare.LEAST_PSI
     assert found.tail == pytest.approx(0.06, abs=0.01)
     assert found.moved
+
+
+def test_scores_of_records_that_were_trained_on_move_only_by_much() -> None:
+    """Beside a reference that the model knows, the scores of others always stand somewhat higher."""
+    rng = np.random.default_rng(11)
+    x = rng.normal(size=(8000, 2))
+    for higher, much in ((0.4, False), (0.8, True)):
+        score = x[:, 0] + np.where(np.arange(8000) < 4000, 0.0, higher)
+        reference, present = window(x[:4000], score[:4000]), window(x[4000:], score[4000:])
+        assert compared(reference, present).score.moved
+        assert compared(reference._replace(trained=1.0), present).score.moved is much
 
 
 def test_what_is_missing_more_often_is_lost_and_what_is_gone_is_not_compared() -> None:
@@ -149,9 +175,7 @@ def test_what_is_missing_more_often_is_lost_and_what_is_gone_is_not_compared() -
     score = np.nan_to_num(x[:, 3])
     first, second = window(x[:1000], score[:1000]), window(x[1000:], score[1000:])
     still = np.zeros((1000, 2), np.float32)
-    gone, thinner, *usual = compare.compare(
-        first._replace(latent=still), second._replace(latent=still), ROUNDS
-    ).features
+    gone, thinner, *usual = compared(first._replace(latent=still), second._replace(latent=still)).features
     assert (gone.lost, gone.moved, gone.missing[1]) == (True, False, 1.0)
     assert np.isnan([gone.psi, gone.psi_bound, gone.wasserstein]).all()
     assert (thinner.lost, thinner.moved) == (True, False)
@@ -163,10 +187,10 @@ def test_a_constant_feature_has_moved_only_if_it_leaves_its_value(left: float) -
     rng = np.random.default_rng(9)
     x = autoregressive(rng, 2000, 2, 0.5)
     x[:, 1] = 0.25
-    still = compare.compare(window(x[:1000]), window(x[1000:]), ROUNDS).features[1]
+    still = compared(window(x[:1000]), window(x[1000:])).features[1]
     assert (still.psi, still.moved, still.constant) == (0.0, False, True)
     x[1000:, 1] += left
-    gone = compare.compare(window(x[:1000]), window(x[1000:]), ROUNDS).features[1]
+    gone = compared(window(x[:1000]), window(x[1000:])).features[1]
     assert (gone.moved, gone.constant) == (True, True)
 
 
@@ -201,5 +225,5 @@ def test_a_short_window_has_wider_bounds_than_a_long_one() -> None:
     rng = np.random.default_rng(10)
     x = autoregressive(rng, 8000, 1, 0.8)
     reference = window(x[:4000])
-    short, long = (compare.compare(reference, window(x[4000 : 4000 + n]), ROUNDS) for n in (250, 4000))
+    short, long = (compared(reference, window(x[4000 : 4000 + n])) for n in (250, 4000))
     assert short.features[0].psi_bound > 2 * long.features[0].psi_bound

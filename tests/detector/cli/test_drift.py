@@ -148,7 +148,8 @@ def test_a_window_against_itself_has_moved_nowhere(run: Run, home: Path) -> None
 def test_the_training_data_as_the_reference_is_said_to_flatter(run: Run) -> None:
     said = found(run, "--data", "now.parquet", "--against", "train.parquet")
     assert said["reference"]["trained_on"] == said["reference"]["scored"] == 4 * (TRAINED - 4)
-    assert "trained on 100% of the reference" in said["notes"][0]
+    assert "trained on 100 % of the reference's records" in said["notes"][0]
+    assert (said["score"]["psi_limit"], said["score"]["tail_limit"]) == (0.25, 1.0)
     assert said["moved"] == []
 
 
