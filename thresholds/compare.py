@@ -5,9 +5,8 @@
     wasserstein(a, b)                               # two samples -> mean distance between equal ranks
     frechet(one, two)                               # two Gaussians -> squared distance
 
-What chance does is asked of the reference: pairs of windows of these sizes are drawn from it, and the bound is the
-95 % point of what is then seen between them. Records depend on those before them and on those of other entities at
-the same time, so whole stretches of time are drawn, all entities together, and never single records.
+What chance does is asked of the reference (`chance`): the bound is the 95 % point of what is seen between pairs of
+windows of these sizes that are drawn from it.
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .chance import CONFIDENCE, ROUNDS, UNSURE, Draws, Floats, block_counts, blocks_of, bounds, draws, longer
+
 DECILES: Final = np.arange(0.1, 0.95, 0.1)
 QUANTILES: Final = (0.5, 0.9, 0.99, 0.999)
-TAIL: Final = 0.99
-"""The reference's point beyond which the tail begins."""
+TAIL: Final = 0.95
+"""The reference's point beyond which the tail begins. Further out lie a day's few excursions, which come and go."""
 LEAST_PSI: Final = 0.1
-LEAST_TAIL: Final = 0.02
+LEAST_TAIL: Final = 0.1
 LEAST_MISSING: Final = 0.05
 LEAST_LATENT: Final = 0.1
 """Below these nothing has moved, however sure it is."""
@@ -34,16 +35,6 @@ LEAST_VARIANCE: Final = 0.01
 """A latent that hardly varied is taken to vary this much; its prior varies by 1 in each unit."""
 FEWEST: Final = 100
 """Values of a feature that each window needs to be compared."""
-BLOCKS: Final = 20
-"""Stretches that the smaller window is thought to be made of: so long that they hardly depend on each other."""
-MOST_BLOCKS: Final = 4000
-ROUNDS: Final = 400
-CONFIDENCE: Final = 0.95
-UNSURE: Final = 1.3
-"""Bounds are raised by this, because so few blocks tell only roughly how they spread. Measured on pairs of AR(1)
-samples without drift: what keeps 95 % of them below is 1.0 at phi 0, 1.2 at .8 (2,000 records), 1.3 at .95 (5,000)."""
-
-Floats = NDArray[np.float64]
 
 
 class Window(NamedTuple):
@@ -76,7 +67,7 @@ class Score(NamedTuple):
     psi_limit: float
     wasserstein: float
     tail: float
-    """Share of the present scores beyond the reference's 99 % point."""
+    """Share of the present scores beyond the reference's 95 % point."""
     tail_bound: float
     tail_limit: float
     moved: bool
@@ -135,14 +126,6 @@ class Gaussian(NamedTuple):
     covariance: Floats
 
 
-class Draws(NamedTuple):
-    """How often each block of the reference is drawn, in each round, for each of a pair of windows."""
-
-    reference: Floats
-    present: Floats
-    """[R, blocks]"""
-
-
 def compare(
     reference: Window, present: Window, levelled: Window, *, rounds: int = ROUNDS, seed: int = 0
 ) -> Comparison:
@@ -158,32 +141,6 @@ def compare(
         _features(reference.values, present.values, levelled.values, block, pairs),
         _latent(reference, present, levelled, pairs),
     )
-
-
-def block_counts(reference: int, present: int) -> tuple[int, int]:
-    """Blocks that windows of so many records are made of: `BLOCKS` for the smaller, as long ones for the other."""
-    if present >= reference:
-        return BLOCKS, round(BLOCKS * present / reference)
-    ours = min(round(BLOCKS * reference / present), MOST_BLOCKS)
-    return ours, max(round(ours * present / reference), 1)
-
-
-def blocks_of(time_us: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:
-    """[n] the block of each record: stretches of time with equally many records of all entities together."""
-    order = np.argsort(time_us, kind="stable")
-    block = np.empty(len(order), np.int64)
-    block[order] = np.arange(len(order)) * blocks // max(len(order), 1)
-    return block
-
-
-def draws(rng: np.random.Generator, reference: int, present: int, rounds: int) -> Draws:
-    """Draw `rounds` pairs of windows from the blocks of the reference, with replacement.
-
-    Künsch, Annals of Statistics 17 (1989) 1217, with blocks that do not overlap (Carlstein 1986).
-    """
-    even = np.full(reference, 1.0 / reference)
-    pair = (rng.multinomial(size, even, rounds).astype(np.float64) for size in (reference, present))
-    return Draws(*pair)
 
 
 def edges_of(values: NDArray[np.floating]) -> Floats:
@@ -248,18 +205,6 @@ def frechet(one: Gaussian, two: Gaussian) -> Floats:
     return np.asarray(np.maximum(whole, 0.0))
 
 
-def bounds(null: Floats) -> Floats:
-    """[S] what S statistics stay below, all of them at once, in 95 % of the rounds [R, S].
-
-    Each at its own 95 % point, all raised by one factor (Westfall and Young 1993), which is 1 for a single one: of
-    many features some would else be beyond their points by chance. `UNSURE` comes on top.
-    """
-    own = np.quantile(null, CONFIDENCE, axis=0)
-    ratio = np.divide(null, own, out=np.zeros_like(null), where=own > 0.0)
-    factor = float(np.quantile(ratio.max(axis=1, initial=0.0), CONFIDENCE))
-    return np.asarray(UNSURE * own * max(factor, 1.0))
-
-
 def _score(reference: Window, present: Window, block: NDArray[np.int64], pairs: Draws) -> Score:
     known = np.isfinite(reference.score)
     before, now = reference.score[known], present.score[np.isfinite(present.score)]
@@ -270,7 +215,8 @@ def _score(reference: Window, present: Window, block: NDArray[np.int64], pairs: 
     ours, theirs = (drawn @ beyond for drawn in pairs)
     usual = float((before > high).mean())
     rise = theirs[:, 1] / theirs.sum(axis=1) - ours[:, 1] / ours.sum(axis=1)
-    tail, tail_bound = float((now > high).mean()), usual + float(np.quantile(rise, CONFIDENCE))
+    spread = UNSURE * longer(beyond[:, 1:] - usual * beyond.sum(axis=1, keepdims=True)) ** 0.5
+    tail, tail_bound = float((now > high).mean()), usual + spread * float(np.quantile(rise, CONFIDENCE))
     psi_bound = float(bounds(null[:, None])[0])
     flattered = max(reference.trained, present.trained) > FLATTERED
     psi_limit = max(psi_bound, LEAST_FLATTERED if flattered else LEAST_PSI)
@@ -297,7 +243,10 @@ def _stability(
     table, _ = counted(before, edges, block, pairs.reference.shape[1])
     actual, _ = counted(now, edges, np.zeros(len(now), np.int64), 1)
     psi = float(population_stability(table.sum(axis=0), actual[0]))
-    return psi, population_stability(pairs.reference @ table, pairs.present @ table), edges
+    null = population_stability(pairs.reference @ table, pairs.present @ table)
+    share = np.maximum(table.sum(axis=0), 0.5) / len(before)
+    apart = (table - table.sum(axis=1, keepdims=True) * share) / np.sqrt(share)
+    return psi, longer(apart) * null, edges
 
 
 def _features(
@@ -318,7 +267,8 @@ def _features(
         before, now = reference[there, f], present[~np.isnan(present[:, f]), f]
         lost = np.bincount(block[~there], minlength=blocks).astype(np.float64)
         ours, theirs = ((drawn @ lost) / (drawn @ whole) for drawn in pairs)
-        gone[:, f] = np.abs(theirs - ours)
+        spread = longer((lost - missing[f, 0] * whole)[:, None]) ** 0.5
+        gone[:, f] = spread * np.abs(theirs - ours)
         if min(len(before), len(now)) >= FEWEST:
             psi[f], null[:, f], edges[f] = _stability(before, now, block[there], pairs)
     psi_bound, missing_bound = bounds(null), bounds(gone)
@@ -365,7 +315,7 @@ def _latent(reference: Window, present: Window, levelled: Window, pairs: Draws) 
     np.add.at(sums, block, z)
     np.add.at(squares, block, z[:, :, None] * z[:, None, :])
     null = frechet(*(_drawn(weight, held, sums, squares) for weight in pairs)) / variance
-    bound = float(bounds(null[:, None])[0])
+    bound = float(bounds(longer(sums) * null[:, None])[0])
     limit = max(bound, LEAST_LATENT)
     moved = distance / variance > limit
     return Latent(distance, distance / variance, bound, limit, moved, moved and level / variance <= limit)

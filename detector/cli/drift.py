@@ -29,6 +29,8 @@ app = command_app()
 SHOWN = 20
 WIDTH = 80
 SAME_HOURS = 0.8
+DAY_US = 23 * 3_600_000_000
+"""A day, less what a window of 24 h may lack at its ends."""
 
 
 @app.command()
@@ -162,7 +164,7 @@ def _facts(before: Gathered, now: Gathered, compared: Compared) -> dict[str, Any
         "features": features,
         "moved": [names[one.feature] for one in moved(found)],
         "lost": [names[one.feature] for one in lost(found)],
-        "notes": _notes(before, compared),
+        "notes": _notes(before, now, compared),
     }
 
 
@@ -179,7 +181,7 @@ def _window(window: Gathered, entities: int) -> dict[str, Any]:
     }
 
 
-def _notes(before: Gathered, compared: Compared) -> list[str]:
+def _notes(before: Gathered, now: Gathered, compared: Compared) -> list[str]:
     """What to keep in mind."""
     notes = []
     if before.trained:
@@ -188,9 +190,10 @@ def _notes(before: Gathered, compared: Compared) -> list[str]:
             f"The model was trained on {100 * share:.0f} % of the reference's records, which flatters their scores: "
             "only much counts there. A reference from after the training shows more."
         )
-    if compared.hours < SAME_HOURS:
+    if compared.hours < SAME_HOURS or min(one.last_us - one.first_us for one in (before, now)) < DAY_US:
         notes.append(
-            "The windows lie in other hours of the day: what moved may be the daily course. Compare whole days."
+            "The windows lie in other hours of the day, or one is shorter than a day: what moved may be the daily "
+            "course. Compare whole days."
         )
     if compared.entities.new:
         notes.append(
@@ -212,7 +215,7 @@ def _show(said: dict[str, Any]) -> None:
     print_table(("score at", *score["reference"]), [(name, *map(_fixed, row)) for name, *row in rows])
     typer.echo(
         f"score {_verb(score['moved'])}: PSI {score['psi']:.3f} (limit {score['psi_limit']:.3f}), distance "
-        f"{score['wasserstein']:.3f};\n{_share(score['tail'])} beyond the reference's 99 % point "
+        f"{score['wasserstein']:.3f};\n{_share(score['tail'])} beyond the reference's 95 % point "
         f"(limit {_share(score['tail_limit'])})"
     )
     by = " with the features' level" if latent["level"] else ""

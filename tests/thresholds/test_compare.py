@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tocsin.thresholds import compare
+from tocsin.thresholds import chance, compare
 from tocsin.thresholds.compare import Comparison, Gaussian, Window
 
 ROUNDS = 200
@@ -148,10 +148,10 @@ def test_a_heavier_tail_of_the_score_has_moved_though_its_deciles_have_not() -> 
     rng = np.random.default_rng(7)
     x = rng.normal(size=(8000, 2))
     score = x[:, 0].copy()
-    score[4000 + rng.choice(4000, 200, replace=False)] += 6.0
+    score[4000 + rng.choice(4000, 400, replace=False)] += 6.0
     found = compared(window(x[:4000], score[:4000]), window(x[4000:], score[4000:])).score
     assert found.psi < compare.LEAST_PSI
-    assert found.tail == pytest.approx(0.06, abs=0.01)
+    assert found.tail == pytest.approx(0.145, abs=0.01)
     assert found.moved
 
 
@@ -213,12 +213,20 @@ def test_a_value_that_spans_deciles_has_a_bin_of_its_own() -> None:
 def test_a_longer_window_is_drawn_of_more_blocks_as_long(
     reference: int, present: int, blocks: tuple[int, int]
 ) -> None:
-    assert compare.block_counts(reference, present) == blocks
+    assert chance.block_counts(reference, present) == blocks
 
 
 def test_blocks_are_stretches_of_time_of_all_entities_together() -> None:
     times = np.array([5, 1, 3, 5, 1, 3, 2, 2])
-    assert compare.blocks_of(times, 4).tolist() == [3, 0, 2, 3, 0, 2, 1, 1]
+    assert chance.blocks_of(times, 4).tolist() == [3, 0, 2, 3, 0, 2, 1, 1]
+
+
+def test_dependence_that_outlasts_a_block_widens_the_bound() -> None:
+    rng = np.random.default_rng(12)
+    quick, slow = (autoregressive(rng, 400, 30, phi).mean(axis=1, keepdims=True) for phi in (0.0, 0.9))
+    assert chance.longer(quick - quick.mean()) < 2.0
+    assert chance.longer(slow - slow.mean()) > 3.0
+    assert chance.longer(np.zeros((20, 3))) == 1.0
 
 
 def test_a_short_window_has_wider_bounds_than_a_long_one() -> None:

@@ -296,6 +296,7 @@ def test_spans_of_the_topics_are_read_under_the_model_in_force(
     assert said["score"] == of_files["score"]
     ended = found(run, *asked, "--until", moment(fleet, TRAINED + WINDOW + 200), "--against-until", since)
     assert ended["present"]["records"] == 4 * 200
+    assert "shorter than a day" in ended["notes"][0]
 
     version = said["model"]
     assert run("train", "--data", "before.parquet", "-c", "topics.toml")[0] == 0
