@@ -6,12 +6,13 @@ STAMP := $(VENV)/.installed
 KAFKA_LIB := tests/kafka/lib
 KAFKA_STAMP := $(KAFKA_LIB)/.fetched
 TYPED := build/typed/tocsin
+JUDGE := build/judge
 PACKAGE := __init__.py errors.py py.typed detector models pipelines thresholds
 SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 systemd kcat openjdk-17-jre-headless maven chromium
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test test-around test-demo lint format bench bench-fast bench-product breaks docs constraints clean
+.PHONY: help install system kafka demo test test-around test-demo lint format bench bench-fast bench-product bench-detection breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -80,6 +81,14 @@ bench-fast: install kafka ## the same in seconds: does it run, are the shapes ri
 
 bench-product: install kafka ## what a newcomer meets: times of commands, demo, docs, a fault of this host (an hour; wants an idle machine)
 	$(BIN)/python -m benchmarks.product --out build/bench-product.json
+
+$(JUDGE)/.installed: benchmarks/detection/requirements.txt
+	test -x $(JUDGE)/bin/python || $(PYTHON) -m venv $(JUDGE)
+	$(JUDGE)/bin/python -m pip install --quiet --no-deps -r $<
+	touch $@
+
+bench-detection: install kafka $(JUDGE)/.installed ## detection on labelled telemetry in TOCSIN_DATA, beside floors (an hour)
+	$(BIN)/python -m benchmarks.detection --out build/bench-detection.json
 
 breaks: install kafka ## apply each named break and show that its test goes red
 	$(BIN)/python tests/breaks/run.py

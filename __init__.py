@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .detector.alerts import Alert, Kind, Resolution, Severity, Status
     from .detector.subscriber import AlertSubscriber
-    from .detector.subscribing import Unreadable
+    from .detector.subscriber_options import Unreadable
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,9 +29,9 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .detector import alerts, subscriber, subscribing
+    from .detector import alerts, subscriber, subscriber_options
 
-    found = next(vars(home)[name] for home in (alerts, subscribing, subscriber) if name in vars(home))
+    found = next(vars(home)[name] for home in (alerts, subscriber_options, subscriber) if name in vars(home))
     globals()[name] = found
     return found
 

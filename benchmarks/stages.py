@@ -18,15 +18,15 @@ from typing import Any
 
 import psutil
 from prometheus_client.registry import CollectorRegistry
+from tocsin.detector.announcing import Names, announcements
 from tocsin.detector.chain import Chain
 from tocsin.detector.clocks import Clocks
-from tocsin.detector.inforce import Ruling
 from tocsin.detector.intended import first_changes
 from tocsin.detector.ledger import Ledger
 from tocsin.detector.metrics import Metrics
-from tocsin.detector.publish import Names, announcements
 from tocsin.detector.reading import Reader
 from tocsin.detector.registry import open_registry
+from tocsin.detector.ruling import Ruling
 from tocsin.detector.rulings import Rulings
 from tocsin.detector.settings import load
 from tocsin.detector.startup import make_chain, model_loader, schema_of, warm

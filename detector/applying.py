@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .acting import act
+from .announcing import Names, closures
 from .chain import Chain
 from .changelog import Applied, encode_applied
 from .checkpoints import SETTLE_S
 from .ledger import Ledger
 from .outbox import Outbox
 from .owned import Owned
-from .publish import Names, closures
 from .rulings import Rulings
 
 
 @dataclass
-class Changes:
-    """What changes are applied with. Belongs to the loop's thread; nothing may be under way in the chain."""
+class Applier:
+    """Lets changes act. Belongs to the loop's thread; nothing may be under way in the chain."""
 
     chain: Chain
     rulings: Rulings

@@ -27,8 +27,8 @@ from ..thresholds.advance import advance
 from ..thresholds.calibration import begin_medians
 from ..thresholds.state import BLOCK_MEANS, EVENT, Rows
 from ..thresholds.warm import warm
-from .inforce import Ruling
 from .outcome import Outcome, columns_of, merged, nothing
+from .ruling import Ruling
 from .state import StreamState
 
 

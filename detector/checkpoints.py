@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import BrokerError, BrokerUnavailable
 from ..pipelines.brokers.base import CommitRefused, Consumer, Part
+from .changelog import encode_snapshot
 from .ledger import Ledger
 from .outbox import Outbox
 from .owned import Owned
-from .restore import write_snapshot
 from .state import StreamState
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,10 @@ class Checkpoints:
         with self._ledger.stage("snapshot"):
             for one in owned:
                 snapshot = self._state.snapshot(one.index, one.next_offset)
-                one.marker, size = write_snapshot(self._outbox, one.part, snapshot, one.marker, self._writer)
+                pairs, one.marker = encode_snapshot(*one.part, snapshot, one.marker, self._writer)
+                for pair in pairs:
+                    self._outbox.record(one.part, pair)
+                size = sum(len(value or b"") for _, value in pairs)
                 one.snapshot_bytes, one.bytes_in, one.snapshot_at = size, 0, now
                 one.snapshot_offset = one.next_offset
                 self._ledger.snapshot(size)

@@ -34,6 +34,9 @@ def ask(settings: Settings, path: str, **query: str | int | None) -> Any:
     except HTTPError as fault:
         if fault.code == 404:
             return None
+        if fault.code == 503:
+            why = json.load(fault)["error"]
+            raise Unanswered(f"the daemon at {base} cannot tell now: {why}") from None
         raise DataError(f"{url} answers {fault.code} {fault.reason}; is that a tocsin daemon?") from None
     except ValueError:
         raise DataError(f"{url} does not answer in JSON; is that a tocsin daemon?") from None

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from ..errors import ArtefactError
 from ..pipelines.brokers.base import Broker
-from .changes import Promotion, Rollback, Versioned
+from .changes import Promotion, Rollback, Versioned, kind_of
 from .control import Artefacts, Unloadable, from_message, read_all
-from .inforce import Model
+from .ruling import Model
 from .rulings import Rulings
 
 log = logging.getLogger(__name__)
@@ -68,11 +68,11 @@ class ControlFeed:
         return None
 
     def _take(self, change: Versioned | Unloadable, model: Future[Model] | None) -> Arrived:
-        if model is not None:
+        if model is not None and isinstance(change, Versioned):
             try:
                 model.result()
             except ArtefactError as fault:
-                change = Unloadable(change.version, "promotion", str(fault))
+                change = Unloadable(change.version, kind_of(change.change), str(fault))
         why = self._rulings.take(change)
         if why:
             log.error("a change has no effect here", extra={"change": change.version, "why": why})

@@ -1,4 +1,4 @@
-"""From an event of the incident machine (a row of thresholds' EVENT) to what is said of it."""
+"""From what happened in the chain (a row of thresholds' EVENT, a drift flag) to what is said of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from ..thresholds.constants import Kind as Code
 from ..thresholds.constants import Reason
 from ..thresholds.constants import Severity as Grade
+from ..thresholds.drift import Flag
 from .alerts import Basis, Happening, Kind, Resolution, Severity, Status
 from .changelog import Decision
 from .wire import number
@@ -71,4 +72,17 @@ def decision_of(event: np.void, entity: str, partition: int, group: str) -> Deci
         time_us=int(event["time_us"]),
         group=group,
         values={"slow_average": number(float(event["rebased"])), "peak": number(float(event["peak"]))},
+    )
+
+
+def drift_decision(flag: Flag, partition: int, offset: int, time_us: int, group: str) -> Decision:
+    """The decision to write for a signal that has drifted. `partition` is the input's."""
+    return Decision(
+        partition=partition,
+        offset=offset,
+        kind="drift",
+        of=flag.signal,
+        time_us=time_us,
+        group=group,
+        values={"before": number(flag.before), "after": number(flag.after), "blocks": float(flag.blocks)},
     )

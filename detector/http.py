@@ -7,7 +7,8 @@
     GET /api/v1/entities          ?stream=NAME&limit=100&after=ENTITY
     GET /api/v1/entities/ENTITY   ?stream=NAME
 
-Nothing here can change anything, and no answer waits for the chain: the callables read what it last left.
+Nothing here can change anything. What is told is what the loop last left; only for entities the loop is asked, which
+answers between two batches, or else the answer is 503.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
-from ..errors import SettingsError
+from ..errors import SettingsError, TocsinError
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+
+class NotNow(TocsinError):
+    """The answer would have to wait for too long."""
 
 
 class Heartbeat:
@@ -61,7 +66,7 @@ class Heartbeat:
 
 
 class Sources(NamedTuple):
-    """Where answers come from. All are called from other threads than the chain's and must not block."""
+    """Where answers come from. All are called from other threads than the chain's."""
 
     healthy: Callable[[], str | None]
     """None, or why not."""
@@ -182,6 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._route(parts.path, {key: values[-1] for key, values in parse_qs(parts.query).items()})
         except (ConnectionError, TimeoutError):
             raise
+        except NotNow as fault:
+            self._json(503, {"error": str(fault)})
         except ValueError as fault:
             self._json(400, {"error": str(fault)})
         except Exception:

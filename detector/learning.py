@@ -22,7 +22,7 @@ from .reading import how_of
 from .registry import open_registry, private_key
 from .rulings import rules_of
 from .settings import Decode, Settings, Stream
-from .startup import alignment_of
+from .startup import alignment_of, members_of
 
 
 class Gathered(NamedTuple):
@@ -121,6 +121,7 @@ def options_of(settings: Settings, stream: Stream, profile: str | None = None) -
         max_entity_models=stream.max_entity_models,
         min_records=told.min_records,
         min_span_us=int(told.min_span),
+        members=members_of(stream),
         steps=told.steps,
         seed=told.seed,
         budget=parse_budget(text) if text else None,

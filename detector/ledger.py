@@ -10,10 +10,8 @@ import numpy as np
 from ..pipelines.brokers.base import Batch, Events, Part
 from ..pipelines.windows import Verdict
 from ..thresholds.constants import Kind
-from ..thresholds.drift import Flag
 from . import metric_defs as defs
 from .alerts import Alert
-from .changelog import Decision
 from .changes import Recalibration
 from .clocks import Clocks
 from .control import Unloadable
@@ -23,13 +21,12 @@ from .outbox import Acknowledged
 from .outcome import Outcome, unscored
 from .reading import Read
 from .view import Gauges
-from .wire import number
 
 RECENT = 100
 
 
 class Ledger:
-    """The metrics of one stream. Called by the loop's thread."""
+    """The metrics of one stream. Counts and times may come from any thread, gauges from the loop's alone."""
 
     def __init__(self, metrics: Metrics, stream: str, clocks: Clocks) -> None:
         self._metrics = metrics
@@ -47,10 +44,6 @@ class Ledger:
             yield
         finally:
             self._metrics.observe(defs.STAGE_SECONDS, self._clocks.monotonic() - begun, name)
-
-    def stage_seconds(self, name: str, seconds: float) -> None:
-        """The same where the time was taken elsewhere."""
-        self._metrics.observe(defs.STAGE_SECONDS, seconds, name)
 
     def batch(self, batch: Batch, read: Read, outcome: Outcome | None) -> None:
         """A batch that has landed."""
@@ -95,18 +88,9 @@ class Ledger:
         if latencies:
             self._metrics.observe(defs.ALERT_LATENCY, latencies, self._stream)
 
-    def drift(self, flag: Flag, part: Part, offset: int, time_us: int) -> Decision:
-        """Count a drift decision, and the message to write of it."""
-        self._metrics.add(defs.DRIFT_DECISIONS, 1, self._stream, part[0], str(part[1]), flag.signal)
-        return Decision(
-            partition=part[1],
-            offset=offset,
-            kind="drift",
-            of=flag.signal,
-            time_us=time_us,
-            group=self._stream,
-            values={"before": number(flag.before), "after": number(flag.after), "blocks": float(flag.blocks)},
-        )
+    def drift(self, part: Part, signal: str) -> None:
+        """A drift decision that was handed to the producer."""
+        self._metrics.add(defs.DRIFT_DECISIONS, 1, self._stream, part[0], str(part[1]), signal)
 
     def change(self, arrived: Arrived) -> None:
         """A change that came on the control topic."""

@@ -29,7 +29,6 @@ DEFINITIONS: list[Definition] = []
 
 UNSCORED = ("warming", "all_missing", "duplicate", "out_of_order", "late", "far_ahead")
 SEVERITIES = ("warning", "critical")
-SIGNALS = ("score", "level", "missing")
 PHASES = ("starting", "collecting", "training", "restoring", "live", "stopped")
 STAGES = ("consume", "decode", "chain", "publish", "commit", "snapshot")
 
@@ -320,7 +319,7 @@ ENTITIES = _define("gauge", "entities", "Entities known here.", "stream")
 ENTITIES_WARMING = _define("gauge", "entities_warming", "Entities whose window is not full yet.", "stream")
 ENTITIES_TORN = _define("gauge", "entities_torn", "Entities seen in more than one partition.", "stream")
 SNAPSHOTS = _define(
-    "counter", "state_snapshots_total", "Snapshots of a partition that were acknowledged.", "stream"
+    "counter", "state_snapshots_total", "Snapshots of a partition that were handed to the producer.", "stream"
 )
 SNAPSHOT_BYTES = _define("counter", "state_snapshot_bytes_total", "Bytes written as snapshots.", "stream")
 RESTORE_SECONDS = _define("gauge", "state_restore_seconds", "How long the last restore took.", "stream")

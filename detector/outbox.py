@@ -11,10 +11,10 @@ from .. import __version__
 from ..pipelines.brokers.base import Batch, Headers, Part, Producer, StillWaiting
 from .alerts import Alert
 from .alerts import message_of as alert_message
+from .announcing import Said
 from .changelog import Decision, Pair, encode_decision
 from .clocks import Clocks
 from .deadletters import Failed, dead_letter, looping
-from .publish import Said
 from .scores import ScoreRecord
 from .scores import message_of as score_message
 from .settings import Stream

@@ -16,8 +16,8 @@ from ..thresholds.constants import REFRESH
 from ..thresholds.recalibrate import Change, History, recalibrate, suffices
 from .changes import Recalibration, pack_arrays
 from .control import read_to_end
-from .inforce import Ruling, model_of
 from .replay import Step
+from .ruling import Ruling, model_of
 from .scores import decode
 from .settings import Stream
 from .signed import signed_by

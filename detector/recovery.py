@@ -13,7 +13,7 @@ from .acting import act
 from .chain import Chain
 from .owned import Owned
 from .reading import Reader
-from .restore import Recovered, between, cut
+from .restore import Recovered, between
 from .rulings import Rulings
 
 log = logging.getLogger(__name__)
@@ -83,10 +83,10 @@ class Recovery(NamedTuple):
             first = 0
             for row, offset in enumerate(batch.offset):
                 if owned.pending and offset >= owned.pending[0].first_offset:
-                    self._process(owned, cut(batch, first, row))
+                    self._process(owned, batch.rows(first, row))
                     first = row
                     self._act_due(owned, offset)
-            self._process(owned, cut(batch, first, batch.size))
+            self._process(owned, batch.rows(first, batch.size))
             replayed += batch.size
         return replayed
 

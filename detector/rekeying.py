@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.05
 IDLE_S = 0.5
-COMMIT_S = 1.0
 MOST_WAITING = 50_000
 """Messages that were sent and not acknowledged, at which no more are read: half of what the producer holds."""
 LOOK_S = 60.0
@@ -51,6 +50,7 @@ class Rekeyer:
         ledger: Ledger,
         clocks: Clocks,
         stopping: Stopping,
+        commit_every_s: float,
     ) -> None:
         self.fault: BaseException | None = None
         self.heart = Heartbeat(clocks.monotonic)
@@ -61,6 +61,7 @@ class Rekeyer:
         self._ledger = ledger
         self._clocks = clocks
         self._stopping = stopping
+        self._commit_every_s = commit_every_s
         self._first: Part = (stream.topics[0], 0)
         self._seat = broker.consumer(stream.rekey_group, headers=False)
         self._fresh: list[Part] = []
@@ -124,7 +125,7 @@ class Rekeyer:
         else:
             self._producer.poll(POLL_S)
         now = self._clocks.monotonic()
-        if now - self._committed_at >= COMMIT_S:
+        if now - self._committed_at >= self._commit_every_s:
             self._committed_at = now
             self._checkpoint(self._input)
         if now - self._looked_at >= LOOK_S:

@@ -19,11 +19,11 @@ from ..pipelines.files import DataFiles
 from ..pipelines.records import Points, Records, take_rows
 from .acting import act
 from .alerts import Alert
+from .announcing import Names, announcements, closures
 from .chain import Chain
 from .changelog import Applied
 from .changes import Change, Versioned
 from .outcome import Outcome
-from .publish import Names, announcements, closures
 from .reading import Reader
 from .restore import between
 from .rulings import Rulings

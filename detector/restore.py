@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..pipelines.brokers.base import Batch, Broker, Consumer, Part
-from .changelog import Applied, Marker, Restored, Restorer, Snapshot, encode_snapshot
+from .changelog import Applied, Marker, Restored, Restorer, Snapshot
 from .control import read_to_end
-from .outbox import Outbox
-
-STALL_S = 60.0
 
 
 class Recovered(NamedTuple):
@@ -68,30 +65,6 @@ def between(
             continue
         if batch.offset[-1] >= end:
             keep = sum(offset < end for offset in batch.offset)
-            yield cut(batch, 0, keep)
+            yield batch.rows(0, keep)
             return
         yield batch
-
-
-def cut(batch: Batch, first: int, last: int) -> Batch:
-    """The rows from `first` up to before `last`."""
-    rows = slice(first, last)
-    return Batch(
-        batch.topic[rows],
-        batch.partition[rows],
-        batch.offset[rows],
-        batch.timestamp_ms[rows],
-        batch.key[rows],
-        batch.value[rows],
-        None if batch.headers is None else batch.headers[rows],
-    )
-
-
-def write_snapshot(
-    outbox: Outbox, part: Part, snapshot: Snapshot, previous: Marker | None, writer: int
-) -> tuple[Marker, int]:
-    """Hand a snapshot to the producer; returns its marker and its bytes. It counts once it is acknowledged."""
-    pairs, marker = encode_snapshot(*part, snapshot, previous, writer)
-    for pair in pairs:
-        outbox.record(part, pair)
-    return marker, sum(len(value or b"") for _, value in pairs)

@@ -15,7 +15,7 @@ from ..pipelines.schema import FeatureSchema
 from ..thresholds.budget import default_budget, parse_budget
 from ..thresholds.calibration import Calibration, stack, take
 from ..thresholds.drift import SIGNALS
-from ..thresholds.state import Settings as Rules
+from ..thresholds.state import Rules
 from .changes import (
     START,
     Calibrated,
@@ -30,7 +30,7 @@ from .changes import (
     unpack_arrays,
 )
 from .control import Unloadable
-from .inforce import Model, Recalibrated, Ruling
+from .ruling import Model, Recalibrated, Ruling
 from .settings import Incidents, Settings, with_changes
 
 LEAST_CAP = 5
@@ -178,8 +178,7 @@ def cap(share: float) -> int:
 
 def rules_of(incidents: Incidents, changed: dict[str, Any], most: int) -> Rules:
     """The incident machine's rules: the file's, under what changes have set since (`incidents.k`)."""
-    own = {name.partition(".")[2]: value for name, value in changed.items() if name.startswith("incidents.")}
-    now = with_changes(incidents, own)
+    now = with_changes(incidents, changed)
     return Rules(
         k=now.k,
         m=now.m,

@@ -18,7 +18,7 @@ from .bootstrap import Progress, first_model
 from .clocks import Clocks
 from .control import artefacts_of, publish
 from .control_feed import ControlFeed
-from .http import Heartbeat
+from .http import Heartbeat, NotNow
 from .intended import differences, first_changes
 from .ledger import Ledger
 from .metrics import Metrics
@@ -115,7 +115,13 @@ class StreamRunner:
             self._score()
             return
         rekeyer = Rekeyer(
-            self._broker, self.stream, self.settings.decode, self.ledger, self._clocks, self._stopping
+            self._broker,
+            self.stream,
+            self.settings.decode,
+            self.ledger,
+            self._clocks,
+            self._stopping,
+            self.settings.state.commit_every.seconds,
         )
         self._rekeyer = rekeyer
         rekeyer.thread.start()
@@ -169,6 +175,7 @@ class StreamRunner:
                     worker=self._worker,
                     clocks=self._clocks,
                     config_hash=settings_hash(self.settings, self.stream),
+                    commit_every_s=self.settings.state.commit_every.seconds,
                     snapshot_every_s=self.settings.state.snapshot_every.seconds,
                     writer=secrets.randbits(32),
                     beat=self._beat,
@@ -246,7 +253,12 @@ class StreamRunner:
         loop = self.loop
         if loop is None or not self.thread.is_alive():
             return otherwise
-        return loop.ask(lambda: question(loop)).result(ANSWER_S)
+        try:
+            return loop.ask(lambda: question(loop)).result(ANSWER_S)
+        except TimeoutError:
+            raise NotNow(
+                f"stream {self.stream.name} is busy, restoring for instance; ask again later"
+            ) from None
 
 
 def _indices(loop: StreamLoop) -> dict[Part, int]:

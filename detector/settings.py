@@ -29,11 +29,11 @@ from .settings_sections import (
     Log,
     Registry,
     State,
-    Stream,
     Thresholds,
     Train,
 )
 from .settings_source import Given, Sources, Table, config_folder, gather
+from .settings_stream import Stream
 
 __all__ = [
     "Decode",
@@ -123,17 +123,22 @@ def load(
     return settings
 
 
-def with_changes(incidents: Incidents, values: Mapping[str, object]) -> Incidents:
-    """The section with some values replaced, as a change on the control topic gives them.
+def with_changes(incidents: Incidents, changed: Mapping[str, object]) -> Incidents:
+    """The section under what changes on the control topic have set, by dotted name (`incidents.k`).
 
     Raises SettingsError for a value that is not allowed.
     """
+    values = {
+        name.removeprefix("incidents."): value
+        for name, value in changed.items()
+        if name.startswith("incidents.")
+    }
     if not values:
         return incidents
     try:
         return msgspec.convert({**plain(incidents), **values}, Incidents, dec_hook=_decode)
     except (msgspec.ValidationError, ValueError) as wrong:
-        raise SettingsError(f"the change {dict(values)} of [incidents] is not allowed: {wrong}") from None
+        raise SettingsError(f"the change {values} of [incidents] is not allowed: {wrong}") from None
 
 
 def redacted(settings: Settings) -> dict[str, Any]:

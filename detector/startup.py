@@ -17,8 +17,8 @@ from ..pipelines.records import Records
 from ..pipelines.schema import FeatureSchema
 from ..thresholds import drift
 from .chain import Chain, build_chain
-from .inforce import Model, Ruling
 from .registry import trusted_keys
+from .ruling import Model, Ruling
 from .rulings import loaded
 from .settings import Settings, Stream
 from .state import StreamState
@@ -58,10 +58,10 @@ def model_loader(
                 f"{name} looks at {version.lags} records, and [stream] lags = {stream.lags}. Set it to {version.lags} "
                 "and start again, or train a version with the lags that are set."
             )
-        if version.members != tuple(TABLE):
+        if version.members != members_of(stream):
             raise ArtefactError(
-                f"{name} has the members {', '.join(version.members)}, but this release scores with "
-                f"{', '.join(TABLE)}. Train a new version."
+                f"{name} has the members {', '.join(version.members)}, but the stream is scored by "
+                f"{', '.join(members_of(stream))}. Train a new version, or set [stream] members."
             )
         try:
             return loaded(version, schema)
@@ -72,6 +72,16 @@ def model_loader(
             ) from None
 
     return load
+
+
+def members_of(stream: Stream) -> tuple[str, ...]:
+    """The members of the panel that scores the stream, in order. Raises SettingsError for an unknown one."""
+    unknown = sorted(set(stream.members) - set(TABLE))
+    if unknown:
+        raise SettingsError(
+            f"stream {stream.name}: [stream] members names {', '.join(unknown)}; the panel has {', '.join(TABLE)}."
+        )
+    return tuple(name for name in TABLE if not stream.members or name in stream.members)
 
 
 def check_fits(name: str, registry: Registry, settings: Settings, stream: Stream) -> None:

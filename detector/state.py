@@ -25,7 +25,7 @@ from ..thresholds import state as decisions
 from ..thresholds.constants import PRIOR_WEIGHT, Learning
 from .arrays import Arrays
 from .changelog import Snapshot
-from .inforce import Ruling
+from .ruling import Ruling
 
 FORMAT = 1
 _FIRST_SLOTS = 64

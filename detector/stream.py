@@ -19,20 +19,20 @@ import numpy as np
 
 from ..pipelines.brokers.base import Batch, Broker, Part
 from ..thresholds import trace
-from .applying import Changes
+from .announcing import Names, Said, announcements, score_records
+from .applying import Applier
 from .chain import Chain
 from .checkpoints import SETTLE_S, Checkpoints
 from .clocks import Clocks
 from .control_feed import ControlFeed
+from .events import drift_decision
 from .ledger import Ledger
 from .outbox import Outbox
 from .outcome import Outcome
 from .owned import Owned, check_torn
-from .publish import Names, Said, announcements, score_records
 from .reading import Read, Reader
 from .recovery import Recovery
 from .refusals import Refusals
-from .restore import cut
 from .rulings import Rulings
 from .settings import Decode, Stream
 from .stopping import StopAsked, Stopping
@@ -45,7 +45,6 @@ UNDER_WAY = 2
 """Batches decoded but not yet through the chain: one being scored and one ready."""
 POLL_S = 0.2
 ALERT_POLL_S = 0.005
-COMMIT_S = 1.0
 CONTROL_S = 0.2
 SNAPSHOT_SHARE = 0.1
 
@@ -73,6 +72,7 @@ class Setup(NamedTuple):
     worker: Executor
     clocks: Clocks
     config_hash: str
+    commit_every_s: float
     snapshot_every_s: float
     writer: int
     """A number drawn once per process."""
@@ -83,7 +83,7 @@ class Setup(NamedTuple):
 
 
 class StreamLoop:
-    """The loop of one stream. All methods but `stop` and `ask` belong to the thread that calls `run`."""
+    """The loop of one stream. All methods but `ask` and `_through` belong to the thread that calls `run`."""
 
     def __init__(self, setup: Setup) -> None:
         self._s = setup
@@ -109,7 +109,7 @@ class StreamLoop:
         self.owned: dict[Part, Owned] = {}
         self.restoring = False
         """Partitions are being taken over: some of those owned may not be ready yet."""
-        self._changes = Changes(
+        self._applier = Applier(
             setup.chain,
             setup.rulings,
             self._outbox,
@@ -136,7 +136,7 @@ class StreamLoop:
                 self._start_of,
                 self._still_on,
             ),
-            self._changes,
+            self._applier,
             self._checkpoints,
             self._outbox,
             setup.clocks,
@@ -176,7 +176,7 @@ class StreamLoop:
     def _turn(self) -> None:
         self._s.beat()
         now = self._s.clocks.monotonic()
-        if now - self._controlled_at >= CONTROL_S or self._changes.waiting:
+        if now - self._controlled_at >= CONTROL_S or self._applier.waiting:
             self._controlled_at = now
             self._hear_changes()
             if not self._act_changes():
@@ -190,7 +190,7 @@ class StreamLoop:
             self._land()
         self._s.ledger.acknowledged(self._outbox.acknowledged())
         now = self._s.clocks.monotonic()
-        if now - self._committed_at >= COMMIT_S:
+        if now - self._committed_at >= self._s.commit_every_s:
             self._checkpoint(now)
         while self._questions:
             self._drain()
@@ -224,11 +224,11 @@ class StreamLoop:
             owned = self.owned[topic, partition]
             if owned.pending and offset >= owned.pending[0].first_offset:
                 if row > first:
-                    self._start(cut(batch, first, row))
+                    self._start(batch.rows(first, row))
                 first = row
                 self._drain()
-                self._changes.act_pending(owned, offset)
-        self._start(cut(batch, first, batch.size))
+                self._applier.act_pending(owned, offset)
+        self._start(batch.rows(first, batch.size))
 
     def _start(self, batch: Batch) -> None:
         with self._s.ledger.stage("decode"):
@@ -244,7 +244,7 @@ class StreamLoop:
         self._flights.append(Flight(batch, read, outcome))
 
     def _through(self, read: Read) -> Outcome:
-        """The worker's part."""
+        """Take a decoded batch through the chain: in the worker's thread."""
         with self._s.ledger.stage("chain"):
             outcome = self._s.chain.process(read.records, read.admitted)
             slot = outcome.records.slot[outcome.row]
@@ -275,7 +275,8 @@ class StreamLoop:
             part = self.state.parts[flag.part]
             at = int(outcome.row[flag.row])
             offset, time_us = int(outcome.records.offset[at]), int(outcome.records.time_us[at])
-            decision = self._s.ledger.drift(flag, part, offset, time_us)
+            decision = drift_decision(flag, part[1], offset, time_us, self.stream.name)
+            self._s.ledger.drift(part, flag.signal)
             self._outbox.decide(part, decision)
         if self.stream.scores is not None:
             self._outbox.scores(score_records(outcome, self._names))
@@ -304,11 +305,11 @@ class StreamLoop:
 
     def _act_changes(self) -> bool:
         """Let it act in every partition from its next record on; False where no record may be read before it does."""
-        behind = self._changes.behind(self.owned.values())
+        behind = self._applier.behind(self.owned.values())
         if not behind:
             return True
         self._drain()
-        return self._changes.act(behind)
+        return self._applier.act(behind)
 
     # -- checkpoints -----------------------------------------------------------------------------
 

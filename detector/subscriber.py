@@ -30,7 +30,7 @@ from ..pipelines.brokers.base import CommitRefused, Part
 from ..pipelines.brokers.config import Table
 from .acknowledgements import Acknowledgements
 from .alerts import SCHEMA_VERSION, Alert, decode, event_id, is_newer
-from .subscribing import Counts, Options, Unreadable, check
+from .subscriber_options import Counts, Options, Unreadable, check
 
 LOG: Final = logging.getLogger("tocsin.subscriber")
 BATCH = 100

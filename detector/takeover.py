@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import BrokerUnavailable
 from ..pipelines.brokers.base import Broker, Consumer, Part
-from .applying import Changes
+from .applying import Applier
 from .checkpoints import SETTLE_S, Checkpoints
 from .clocks import Clocks
 from .outbox import Outbox
@@ -28,7 +28,7 @@ class Takeover(NamedTuple):
     """The group's member."""
     changelog: str
     recovery: Recovery
-    changes: Changes
+    applier: Applier
     checkpoints: Checkpoints
     outbox: Outbox
     clocks: Clocks
@@ -55,14 +55,14 @@ class Takeover(NamedTuple):
                 log.warning(
                     "the newest snapshot was not whole; the one before it is used", extra={"part": part}
                 )
-            self.changes.act_pending(one, one.next_offset)
+            self.applier.act_pending(one, one.next_offset)
         self._begin([one for part, one in owned.items() if restored[part].snapshot is None])
         return owned, replayed
 
     def _begin(self, fresh: Sequence[Owned]) -> None:
         """Write where partitions begin of which nothing was known, before their first record is read."""
         for one in fresh:
-            self.changes.write(one, self.recovery.chain.state.rulings[one.index].change)
+            self.applier.write(one, self.recovery.chain.state.rulings[one.index].change)
         self.checkpoints.snapshot(fresh, self.clocks.monotonic())
         if fresh and not self.outbox.settle(SETTLE_S):
             self.stopping.check()

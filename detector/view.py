@@ -13,11 +13,9 @@ from ..pipelines.records import NO_TIME
 from ..thresholds import trace
 from ..thresholds.constants import LEARN_RECORDS, SLOW_SHARE, Caution, Learning, Phase
 from ..thresholds.drift import SIGNALS
-from .inforce import Ruling
+from .ruling import Ruling
 from .state import StreamState
 from .wire import rfc3339
-
-DAY_US = 86_400_000_000
 
 
 class PartGauges(NamedTuple):

@@ -53,17 +53,6 @@ class Points(NamedTuple):
     """[B] NaN is missing."""
 
 
-def no_records(features: int) -> Records:
-    """A batch without rows, for F = `features`."""
-    return Records(
-        np.zeros(0, np.int32),
-        np.zeros(0, np.int32),
-        np.zeros(0, np.int64),
-        np.zeros(0, np.int64),
-        np.zeros((0, features), np.float64),
-    )
-
-
 Columns = TypeVar("Columns", bound="Records | Points")
 
 

@@ -24,7 +24,7 @@ from ..thresholds import calibration as calibrations
 from ..thresholds import opening
 from ..thresholds.budget import Budget, default_budget
 from ..thresholds.calibration import Calibration
-from ..thresholds.state import Settings as Rules
+from ..thresholds.state import Rules
 from . import crossfit
 from .beside import fit_beside
 from .crossfit import Crossfit, History, Step
@@ -47,6 +47,7 @@ class Options(NamedTuple):
     max_entity_models: int = 200
     min_records: int = 1000
     min_span_us: int = 3_600_000_000
+    members: tuple[str, ...] = Recipe().members
     steps: int = 800
     seed: int = 0
     budget: Budget | None = None
@@ -100,7 +101,8 @@ def train(
         if progress is not None:
             progress(step)
 
-    fitted = crossfit.fit(plan.series, plan.groups, Recipe(steps=options.steps, seed=options.seed), hear)
+    recipe = Recipe(options.members, options.steps, options.seed)
+    fitted = crossfit.fit(plan.series, plan.groups, recipe, hear)
     entities = len(plan.series)
     beside, baselines = fit_beside(plan.series)
     budget = options.budget or default_budget(entities)
@@ -225,7 +227,7 @@ def _row(
     series: Series, history: History, score: NDArray[np.float64], share: float, rules: Rules
 ) -> Calibration:
     half_life = slow_half_life(series.records)
-    found = opening.opening_level(score, series.time_us, half_life=half_life, share=share, settings=rules)
+    found = opening.opening_level(score, series.time_us, half_life=half_life, share=share, rules=rules)
     return opening.row(found, history.final.median, history.final.floor, half_life)
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tocsin.detector import alerts, publish
+from tocsin.detector import alerts, announcing
 from tocsin.detector.acting import act
 from tocsin.detector.alerts import Alert
 from tocsin.detector.chain import Outcome
@@ -74,7 +74,7 @@ class Diary:
         width = len(feed.fleet.features)
         self.pages = [_page(end, width) for end in feed.ends]
 
-    def note(self, outcome: Outcome, names: publish.Names) -> None:
+    def note(self, outcome: Outcome, names: announcing.Names) -> None:
         records = outcome.records
         np.testing.assert_array_equal(outcome.window[:, -1], outcome.observed)
         partition = np.array([part[1] for part in names.parts])[records.part]
@@ -87,12 +87,12 @@ class Diary:
                 page.columns[name][at] = getattr(outcome, name)[rows]
             known = np.array([int(label.encode().hex(), 16) % (2**31) for label in outcome.labels])
             page.columns["label"][at] = known[outcome.label[rows]]
-        self.say(publish.announcements(outcome, names, 0, 0), names)
+        self.say(announcing.announcements(outcome, names, 0, 0), names)
         for flag in outcome.drifts:
             offset = int(records.offset[outcome.row[flag.row]])
             self.pages[names.parts[flag.part][1]].drifts.append((offset, *flag[2:]))
 
-    def say(self, said: Sequence[publish.Said], names: publish.Names) -> None:
+    def say(self, said: Sequence[announcing.Said], names: announcing.Names) -> None:
         for one in said:
             if isinstance(one.message, Alert):
                 message = alerts.message_of(one.message).value
@@ -197,7 +197,7 @@ class Life:
         """Next offset by partition owned."""
         state = self.chain.state
         self._stream = stand.stream.name
-        self.names = publish.Names(self._stream, state.schema.names, state.table.name, state.parts)
+        self.names = announcing.Names(self._stream, state.schema.names, state.table.name, state.parts)
 
     def add_change(self, version: int, change: Change) -> str:
         """A change arrives on the control topic; returns why it has no effect."""
@@ -250,7 +250,7 @@ class Life:
             self._write(partition, offset, version)
             events = act(self.chain, self._rulings, self._stream, index, version, offset)
             label = self.chain.state.rulings[index].label
-            self.diary.say(publish.closures(events, self.names, label, 0, 0), self.names)
+            self.diary.say(announcing.closures(events, self.names, label, 0, 0), self.names)
 
     def _write(self, partition: int, offset: int, version: int) -> None:
         applied = Applied(partition=partition, first_offset=offset, version=version, config_hash="")

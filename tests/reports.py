@@ -26,10 +26,10 @@ from tocsin.detector.alerts import (
     Status,
     alert_of,
 )
-from tocsin.detector.inforce import Ruling
 from tocsin.detector.outcome import Outcome, columns_of
 from tocsin.detector.replay import Step
 from tocsin.detector.report.gather import Gathered
+from tocsin.detector.ruling import Ruling
 from tocsin.detector.state import StreamState
 from tocsin.pipelines.records import NO_TIME, Records
 from tocsin.pipelines.schema import FeatureSchema

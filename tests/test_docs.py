@@ -24,7 +24,7 @@ from tocsin.detector.deadletters import PREFIX, Failed, dead_letter
 from tocsin.detector.metric_defs import DEFINITIONS, STREAM_PHASE
 from tocsin.detector.settings import load
 from tocsin.detector.settings_sections import SECTIONS
-from tocsin.detector.subscribing import Counts
+from tocsin.detector.subscriber_options import Counts
 from tocsin.errors import SettingsError
 from tocsin.models.members import TABLE
 from tocsin.pipelines.decoding import Reason

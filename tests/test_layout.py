@@ -47,7 +47,7 @@ CHAIN = (
     "detector/changelog.py",
     "detector/arrays.py",
     "detector/wire.py",
-    "detector/inforce.py",
+    "detector/ruling.py",
     "detector/rulings.py",
 )
 CLOCKS = {"time", "sched", "timeit"}

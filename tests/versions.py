@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from telemetry import START_US, Fleet, generate
 from tocsin.detector.chain import Chain
 from tocsin.detector.changes import Change, Promotion, Recalibration, Versioned, pack_arrays
-from tocsin.detector.inforce import Model
 from tocsin.detector.learning import Gathered, learn, register
 from tocsin.detector.registry import open_registry
+from tocsin.detector.ruling import Model
 from tocsin.detector.rulings import Rulings
 from tocsin.detector.settings import Duration, Incidents, Registry, Settings, Stream, Thresholds, Train
 from tocsin.detector.startup import make_chain, model_loader

@@ -26,7 +26,7 @@ from .level import set_level, shadow_row, take_back
 from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, step
 from .medians import observe, take_over
 from .smoothing import score_row
-from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Settings, checked
+from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Rules, checked
 
 OPENED = int(Kind.OPENED)
 NO_REASON, RECOVERED = int(Reason.NONE), int(Reason.RECOVERED)
@@ -35,7 +35,7 @@ MEDIANS, OWN = int(Learning.MEDIANS), int(Learning.OWN)
 
 
 @kernel
-def _learn(state: DecisionState, slot: int, x: float, before: int, settings: Settings) -> None:
+def _learn(state: DecisionState, slot: int, x: float, before: int, rules: Rules) -> None:
     """Let the record wait; accept what has waited long enough, refreshing at every REFRESH-th.
 
     A record is learned once m newer ones lie behind it and the entity is normal; an opening forgets all that
@@ -51,7 +51,7 @@ def _learn(state: DecisionState, slot: int, x: float, before: int, settings: Set
         core.waiting += 1
     if core.phase != NORMAL:
         return
-    while core.waiting > settings.m:
+    while core.waiting > rules.m:
         state.recent[slot, core.fill] = wait[core.first]
         core.first = (core.first + 1) % WAIT
         core.waiting -= 1
@@ -92,7 +92,7 @@ def _advance(
     parts: PartState,
     owner: NDArray[np.int32],
     prior: Calibration,
-    settings: Settings,
+    rules: Rules,
     rows: Rows,
     judged: NDArray[np.bool_],
     out: Decided,
@@ -103,7 +103,7 @@ def _advance(
     """Rows from `start` on; returns (next row, events, blocks written), early where a table is full."""
     at = 0
     closed = 0
-    mask = (1 << settings.m) - 1
+    mask = (1 << rules.m) - 1
     for row in range(start, len(rows.slot)):
         if at + ROOM > len(events) or closed == len(blocks):
             return row, at, closed
@@ -116,7 +116,7 @@ def _advance(
 
         mark = max(parts.watermark[part], now)
         if mark >= parts.next_gone[part]:
-            at = leave(state, parts, owner, part, mark, settings.gone_after_us, row, offset, events, at)
+            at = leave(state, parts, owner, part, mark, rules.gone_after_us, row, offset, events, at)
             if mark >= parts.next_gone[part] or at + ROOM > len(events):
                 return row, at, closed
         parts.watermark[part] = mark
@@ -129,7 +129,7 @@ def _advance(
         if before != FIRING:
             core.S += core.pace * (score - core.S)
             if core.last_us != NO_TIME:
-                core.span_us += min(max(now - core.last_us, 0), settings.gone_after_us)
+                core.span_us += min(max(now - core.last_us, 0), rules.gone_after_us)
         core.last_us = now
         x = score - SLOW_SHARE * core.S
         p = p_value(core, state.counts[slot], state.above[slot], x)
@@ -154,21 +154,21 @@ def _advance(
                 core.active,
                 state.shadow[slot],
                 state.openings[slot],
-                settings.k,
+                rules.k,
                 mask,
-                settings.exit_k,
-                settings.exit_margin,
-                settings.fast_margin,
+                rules.exit_k,
+                rules.exit_margin,
+                rules.fast_margin,
             )
-        happened = step(core, x, score, now, offset, settings)
+        happened = step(core, x, score, now, offset, rules)
         firing = core.phase == FIRING
         held = core.held
         alert = core.onset
-        if firing and not core.strong and x > core.level + settings.fast_margin:
+        if firing and not core.strong and x > core.level + rules.fast_margin:
             core.strong = 1
             take_back(core.active, state.shadow[slot], state.openings[slot])
         if happened == DID_OPEN:
-            parts.next_gone[part] = min(parts.next_gone[part], mark + settings.gone_after_us)
+            parts.next_gone[part] = min(parts.next_gone[part], mark + rules.gone_after_us)
             kind = OPENED
             if held:
                 kind = DIGEST_UPDATED
@@ -195,7 +195,7 @@ def _advance(
         clean = before == NORMAL and core.phase == NORMAL
         out.clean[row] = clean
 
-        _learn(state, slot, x, before, settings)
+        _learn(state, slot, x, before, rules)
         if clean and core.learning == MEDIANS:
             observe(
                 state.learn[slot], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
@@ -237,7 +237,7 @@ def advance(
     parts: PartState,
     owner: NDArray[np.int32],
     prior: Calibration,
-    settings: Settings,
+    rules: Rules,
     rows: Rows,
     *,
     judged: NDArray[np.bool_] | None = None,
@@ -254,7 +254,7 @@ def advance(
         parts: per partition.
         owner: [N] the partition of each slot, -1 for free slots.
         prior: the pooled row that a cold entity's next epoch starts from.
-        settings: of the incident machine.
+        rules: of the incident machine.
         rows: the records.
         judged: [n] False for records that only warm the entity's smoothing and slow average (those of its training
             range): no p-value, no incident, nothing learned, no watermark. All are judged by default.
@@ -263,7 +263,7 @@ def advance(
     Returns:
         What was decided per row, the events (EVENT) and the closed drift blocks (BLOCK_MEANS), in row order.
     """
-    settings = checked(settings)
+    rules = checked(rules)
     prior, rows = plain(prior), _plain_rows(rows)
     owner = np.require(owner, np.int32, ["C", "W"])
     n = len(rows.slot)
@@ -285,7 +285,7 @@ def advance(
     while True:
         events, blocks = np.zeros(room, EVENT), np.zeros(room // 4, BLOCK_MEANS)
         done, written, closed = _advance(
-            state, parts, owner, prior, settings, rows, judged, out, events, blocks, done
+            state, parts, owner, prior, rules, rows, judged, out, events, blocks, done
         )
         found.append(events[:written])
         means.append(blocks[:closed])

@@ -21,11 +21,12 @@ def kernel(function: F) -> F:
     The compiled code is cached beside the source, or in the user's cache folder where that is read-only.
     """
     compiled = numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy")(function)
-    # numba renews a cached kernel when its own file changes, not when a kernel that it calls does
+    # numba renews a cached kernel when its own file changes, not when a kernel that it calls does. The version is
+    # what it looks at first: the rest of an index may name types that are no more.
     stored = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if stored is not None:
         home = Path(inspect.getfile(function)).parent
-        stored._source_stamp = (_stamp(home), _stamp(Path(__file__).parent))  # noqa: SLF001
+        stored._version = " ".join((numba.__version__, _stamp(home), _stamp(Path(__file__).parent)))  # noqa: SLF001
     return cast(F, compiled)
 
 

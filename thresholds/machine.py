@@ -14,7 +14,7 @@ from typing import Any, Final
 from .constants import DAY_US, Phase, Severity
 from .jit import kernel
 from .level import ONES
-from .state import Settings
+from .state import Rules
 
 NORMAL, PENDING, FIRING = int(Phase.NORMAL), int(Phase.PENDING), int(Phase.FIRING)
 WARNING, CRITICAL = int(Severity.WARNING), int(Severity.CRITICAL)
@@ -44,15 +44,15 @@ def close(core: Any) -> None:
 
 
 @kernel
-def step(core: Any, x: float, score: float, time_us: int, offset: int, settings: Settings) -> int:
+def step(core: Any, x: float, score: float, time_us: int, offset: int, rules: Rules) -> int:
     """Take one record; returns what happened (STAYED, DID_OPEN, DID_RECOVER, DID_CHANGE_LEVEL).
 
     After an ending the core still holds onset, severity and peak; the caller closes it.
     """
     over = x > core.level
-    fast = x > core.level + settings.fast_margin
+    fast = x > core.level + rules.fast_margin
     if core.phase != FIRING:
-        core.bits = ((int(core.bits) << 1) | int(over)) & ((1 << settings.m) - 1)
+        core.bits = ((int(core.bits) << 1) | int(over)) & ((1 << rules.m) - 1)
         if core.bits == 0:
             core.phase = NORMAL
             return STAYED
@@ -62,25 +62,25 @@ def step(core: Any, x: float, score: float, time_us: int, offset: int, settings:
             core.onset_offset = offset
             core.peak = score
         core.peak = max(core.peak, score)
-        if ONES[core.bits] < settings.k and not fast:
+        if ONES[core.bits] < rules.k and not fast:
             return STAYED
         core.phase = FIRING
         core.severity = CRITICAL if fast else WARNING
         core.opened = time_us
         core.streak = 0
-        core.held = core.day_count >= settings.cap
+        core.held = core.day_count >= rules.cap
         if not core.held:
             core.day_count += 1
         return DID_OPEN
     core.peak = max(core.peak, score)
     age = time_us - core.opened
-    if age >= settings.level_change_us // 2:
+    if age >= rules.level_change_us // 2:
         core.late_sum += score
         core.late_count += 1
-    core.streak = core.streak + 1 if x < core.level - settings.exit_margin else 0
-    if core.streak >= settings.exit_k:
+    core.streak = core.streak + 1 if x < core.level - rules.exit_margin else 0
+    if core.streak >= rules.exit_k:
         return DID_RECOVER
-    if age >= settings.level_change_us and core.late_count >= settings.m:
+    if age >= rules.level_change_us and core.late_count >= rules.m:
         core.S = core.late_sum / core.late_count
         return DID_CHANGE_LEVEL
     return STAYED

@@ -17,7 +17,7 @@ from .jit import kernel
 from .level import lowest_level
 from .machine import DID_OPEN, FIRING, close, step
 from .smoothing import score_rows
-from .state import CORE, Settings, checked, pace
+from .state import CORE, Rules, checked, pace
 from .tail import beyond, fit
 
 STEPS = 8
@@ -43,7 +43,7 @@ def run(
     scores: NDArray[np.float64],
     times: NDArray[np.int64],
     level: float,
-    settings: Settings,
+    rules: Rules,
     x: NDArray[np.float64],
 ) -> tuple[int, int]:
     """Run slow average and machine over one entity's scores [n] at a fixed level, filling x [n].
@@ -56,10 +56,10 @@ def run(
         if core.phase != FIRING:
             core.S += core.pace * (scores[i] - core.S)
             if last != NO_TIME:
-                span += min(max(times[i] - last, 0), settings.gone_after_us)
+                span += min(max(times[i] - last, 0), rules.gone_after_us)
         last = times[i]
         x[i] = scores[i] - SLOW_SHARE * core.S
-        happened = step(core, x[i], scores[i], times[i], i, settings)
+        happened = step(core, x[i], scores[i], times[i], i, rules)
         if happened == DID_OPEN:
             opened += 1
         elif happened > DID_OPEN:
@@ -88,7 +88,7 @@ def openings_at(
     time_us: NDArray[np.int64],
     *,
     half_life: float,
-    settings: Settings,
+    rules: Rules,
     start: float = 0.0,
 ) -> tuple[int, int, NDArray[np.float64]]:
     """Openings, span (us) and x [n] of the whole machine over one entity's scores [n] at a fixed level.
@@ -100,7 +100,7 @@ def openings_at(
     x = np.empty(len(score))
     score = np.require(score, np.float64, ["C", "W"])
     time_us = np.require(time_us, np.int64, ["C", "W"])
-    opened, span = run(core[0], score, time_us, float(level), checked(settings), x)
+    opened, span = run(core[0], score, time_us, float(level), checked(rules), x)
     return opened, span, x
 
 
@@ -110,7 +110,7 @@ def opening_level(
     *,
     half_life: float,
     share: float,
-    settings: Settings,
+    rules: Rules,
     start: float = 0.0,
 ) -> Opening:
     """The lowest level at which, as at all fixed ones above it, the machine opens at most share x span times.
@@ -123,7 +123,7 @@ def opening_level(
         time_us: [n] their event times.
         half_life: of S, records.
         share: budget, openings a day.
-        settings: of the incident machine.
+        rules: of the incident machine.
         start: where S begins.
 
     Raises:
@@ -133,7 +133,7 @@ def opening_level(
         raise ValueError("an opening level needs at least one score")
 
     def ran(level: float) -> tuple[int, int, NDArray[np.float64]]:
-        return openings_at(level, score, time_us, half_life=half_life, settings=settings, start=start)
+        return openings_at(level, score, time_us, half_life=half_life, rules=rules, start=start)
 
     openings = np.array([ran(LEVEL_STEP * (j + 1))[0] for j in range(LEVELS)], np.float32)
     span = ran(HIGHEST_LEVEL)[1]

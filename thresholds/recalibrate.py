@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .calibration import Calibration, level_by_rule, stack, take
 from .constants import DAY_US, REFRESH, Caution
 from .opening import opening_level, openings_at, row
-from .state import Settings
+from .state import Rules
 
 
 class History(NamedTuple):
@@ -47,7 +47,7 @@ def suffices(history: History) -> bool:
 
 
 def recalibrate(
-    histories: Sequence[History], current: Calibration, share: float, settings: Settings
+    histories: Sequence[History], current: Calibration, share: float, rules: Rules
 ) -> tuple[Calibration, list[Change]]:
     """New rows at a budget of `share` openings a day and entity, and a line of the table for each history.
 
@@ -69,7 +69,7 @@ def recalibrate(
                 history.time_us,
                 half_life=half_life,
                 share=share,
-                settings=settings,
+                rules=rules,
                 start=start,
             )
             level, caution = found.level, found.caution
@@ -81,7 +81,7 @@ def recalibrate(
                         history.score,
                         history.time_us,
                         half_life=half_life,
-                        settings=settings,
+                        rules=rules,
                         start=start,
                     )[:2]
                 )

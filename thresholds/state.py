@@ -113,8 +113,8 @@ class PartState(NamedTuple):
     missing: NDArray[np.float64]
 
 
-class Settings(NamedTuple):
-    """The incident machine's settings; the same for all entities of a stream."""
+class Rules(NamedTuple):
+    """The incident machine's rules; the same for all entities of a stream."""
 
     k: int = 3
     """Anomalous records among the last `m` that open an incident."""
@@ -265,23 +265,23 @@ def restart(state: DecisionState, slots: NDArray[np.int32]) -> None:
     state.core["S"][slots] = 0.0
 
 
-def checked(settings: Settings) -> Settings:
-    """The settings with each number of its declared type.
+def checked(rules: Rules) -> Rules:
+    """The rules with each number of its declared type.
 
     Raises:
         ValueError: a number is outside its range; the text names it.
     """
-    if not 1 <= settings.m <= MOST_M:
-        raise ValueError(f"m = {settings.m}: the incident machine looks at the last 1 to {MOST_M} records")
-    if not 1 <= settings.k <= settings.m:
-        raise ValueError(f"k = {settings.k}: it must lie between 1 and m = {settings.m}")
-    if not 1 <= settings.exit_k <= OPEN_LIMIT:
-        raise ValueError(f"exit_k = {settings.exit_k}: it must lie between 1 and {OPEN_LIMIT}")
+    if not 1 <= rules.m <= MOST_M:
+        raise ValueError(f"m = {rules.m}: the incident machine looks at the last 1 to {MOST_M} records")
+    if not 1 <= rules.k <= rules.m:
+        raise ValueError(f"k = {rules.k}: it must lie between 1 and m = {rules.m}")
+    if not 1 <= rules.exit_k <= OPEN_LIMIT:
+        raise ValueError(f"exit_k = {rules.exit_k}: it must lie between 1 and {OPEN_LIMIT}")
     for name in ("exit_margin", "fast_margin", "level_change_us", "gone_after_us", "cap"):
-        if not getattr(settings, name) >= 0:
-            raise ValueError(f"{name} = {getattr(settings, name)}: it must not be negative")
+        if not getattr(rules, name) >= 0:
+            raise ValueError(f"{name} = {getattr(rules, name)}: it must not be negative")
     kinds = (int, int, int, float, float, int, int, int)
-    return Settings(*(kind(value) for kind, value in zip(kinds, settings, strict=True)))
+    return Rules(*(kind(value) for kind, value in zip(kinds, rules, strict=True)))
 
 
 OPEN_LIMIT = 100

@@ -231,7 +231,7 @@ def ablation(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
             scores = {}
             for one in SETS:
                 stream = bench.stream(
-                    f"ablation-{one}-{who}-{seed}", train__seed=seed, train__members=members
+                    f"ablation-{one}-{who}-{seed}", train__seed=seed, stream__members=members
                 )
                 for found in replayed(stream, data.entities(one)):
                     scores[key(found.entity)] = (found.test.label, found.scores.score)
@@ -390,6 +390,34 @@ def _decisions(means: NDArray[np.float64]) -> list[int]:
     return found
 
 
+COST_ROUNDS = 3
+
+
+def cost(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
+    """CPU time per record of the daemon, beside the first chain's: in a venv of its own, runs alternated."""
+    (commit,) = (word for word in (data.ROOT / "benchmarks" / "first-chain.txt").read_text().split()[:1])
+    first = bench.folder / "first-chain"
+    subprocess.run(["git", "clone", "-q", str(data.ROOT), str(first)], check=True)
+    subprocess.run(["git", "-C", str(first), "checkout", "-q", commit], check=True)
+    subprocess.run(["make", "install", "kafka"], cwd=first, check=True, stdout=subprocess.DEVNULL)
+    spent: dict[str, list[float]] = {"first chain": [], "now": []}
+    for number in range(COST_ROUNDS):
+        for who, root in (("first chain", first), ("now", data.ROOT)):
+            out = bench.folder / f"cost-{number}.json"
+            told = ["--only", "rates", "--repetitions", "1", "--out", str(out)]
+            subprocess.run(
+                [str(root / ".venv/bin/python"), "-m", "benchmarks.throughput", *told],
+                cwd=root,
+                check=False,  # its own bar is not this one's
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            spent[who].append(json.loads(out.read_text())["measured"]["daemon_cpu_us"])
+            bench.say(f"cost: {who}, {spent[who][-1]:.2f} us of CPU a record")
+    added = float(np.median(spent["now"]) / np.median(spent["first chain"]) - 1)
+    return [at_most("CPU time per record added to the first chain's", added, "", 0.3)], {"cpu_us": spent}
+
+
 TABLE: dict[str, Callable[[Bench], tuple[list[Bar], dict[str, Any]]]] = {
     "panel": panel,
     "singles": singles,
@@ -397,4 +425,5 @@ TABLE: dict[str, Callable[[Bench], tuple[list[Bar], dict[str, Any]]]] = {
     "rate": rate,
     "contamination": contamination,
     "drift": drift,
+    "cost": cost,
 }

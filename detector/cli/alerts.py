@@ -246,7 +246,7 @@ def forward(
 ) -> None:
     """Bring alerts to an Alertmanager or a webhook, until stopped. Without --stream, those of all streams."""
     from .. import logs
-    from ..forwarding import run, target
+    from ..forward_run import run, target
     from ..settings import secrets
 
     given = {"to": to, "url": url, "header_file": header_file, "group_id": group}

@@ -27,11 +27,11 @@ def describe(config: ConfigOption = None, stream: StreamOption = None, json: Jso
 
 
 def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
-    from ...models.members import TABLE
     from ...pipelines import formats
     from ...pipelines.schema import FeatureSchema
     from ..chain import build_chain
     from ..registry import open_registry, trusted_keys
+    from ..startup import members_of
     from ..state import StreamState
 
     registry = open_registry(settings, stream)
@@ -39,7 +39,7 @@ def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
     if registry.versions():
         manifest = registry.load(registry.current(), trusted_keys(settings)).manifest
     features = stream.features or (tuple(manifest.features) if manifest else ())
-    members = tuple(manifest.members) if manifest else tuple(TABLE)
+    members = tuple(manifest.members) if manifest else members_of(stream)
     lags = manifest.lags if manifest else stream.lags
     fixed = formats.of(stream.format).identity
     entity, time = fixed or (stream.entity, stream.time)

@@ -74,7 +74,7 @@ def recalibrate(
         artefacts = artefacts_of(settings, chosen)
         if revert is not None:
             from ..changes import Revert
-            from ..replaying import refusal
+            from ..replay_setup import refusal
 
             change: Any = Revert(version=revert, **signed_by(author, reason or f"revert of change {revert}"))
             if why := refusal(broker, settings, chosen, change):
@@ -121,7 +121,7 @@ def _propose(
     from ...errors import SettingsError
     from ...thresholds.budget import parse_budget
     from ..recalibrating import of_replay, of_scores_topic, propose
-    from ..replaying import prepare, rulings_now
+    from ..replay_setup import prepare, rulings_now
     from ..when import parse_when
 
     try:

@@ -11,7 +11,7 @@ from .common import ConfigOption, JsonOption, StreamOption, command_app, load_se
 
 if TYPE_CHECKING:
     from ..replay import Step
-    from ..replaying import Prepared
+    from ..replay_setup import Prepared
     from ..report.gather import Gathered
 
 app = command_app()
@@ -52,8 +52,8 @@ def replay(
 
     from ...errors import SettingsError
     from ..alerts import message_of
-    from ..publish import score_rows
-    from ..replaying import prepare
+    from ..announcing import score_rows
+    from ..replay_setup import prepare
     from ..scores import ScoresWriter
 
     paths = [*(data or []), *(more or [])]

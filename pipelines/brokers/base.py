@@ -83,6 +83,19 @@ class Batch(NamedTuple):
         """How many records there are (`len` of a named tuple is its number of columns)."""
         return len(self.offset)
 
+    def rows(self, first: int, last: int) -> Batch:
+        """The records from `first` up to before `last`, by their place in the batch."""
+        chosen = slice(first, last)
+        return Batch(
+            self.topic[chosen],
+            self.partition[chosen],
+            self.offset[chosen],
+            self.timestamp_ms[chosen],
+            self.key[chosen],
+            self.value[chosen],
+            None if self.headers is None else self.headers[chosen],
+        )
+
 
 class DataLoss(NamedTuple):
     """Records that the broker dropped before they were read, and where reading goes on."""

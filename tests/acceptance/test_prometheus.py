@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 from rigs.daemon import Daemon, Home, replayed, until
 from rigs.kafka import free_ports
 from telemetry import keys, messages
-from tocsin.detector import replaying, view
+from tocsin.detector import replay_setup, view
 from tocsin.detector.metric_defs import SCORE
 from tocsin.detector.settings import load
 
@@ -170,12 +170,12 @@ def test_quantiles_are_those_of_a_replay(watched: Watched, name: str) -> None:
 
 def test_drift_statistics_are_those_of_a_replay(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     chains = []
-    make = replaying.make_chain
-    monkeypatch.setattr(replaying, "make_chain", lambda *given: chains.append(make(*given)) or chains[-1])
+    make = replay_setup.make_chain
+    monkeypatch.setattr(replay_setup, "make_chain", lambda *given: chains.append(make(*given)) or chains[-1])
     home = watched.home
     settings = load(home.config, {"XDG_CONFIG_HOME": str(home.folder / "config"), "HOME": str(home.folder)})
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home.folder / "config"))
-    with replaying.prepare(
+    with replay_setup.prepare(
         settings, settings.stream(), [], since="start", until=None, changes=None, model=None
     ) as prepared:
         for _ in prepared.steps():

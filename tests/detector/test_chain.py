@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from lives import Diary, Life, differences, state_differences
 from telemetry import Fleet
-from tocsin.detector import alerts, publish, view
+from tocsin.detector import alerts, announcing, view
 from tocsin.detector.chain import Chain, Outcome
 from tocsin.detector.changelog import Restorer, encode_snapshot
 from tocsin.detector.changes import Resolve, Revert, unpack_arrays
-from tocsin.detector.inforce import NO_ROW, OF_MODEL
+from tocsin.detector.ruling import NO_ROW, OF_MODEL
 from tocsin.errors import StateError
 from tocsin.pipelines import location
 from tocsin.pipelines.records import NO_TIME, Records
@@ -502,7 +502,7 @@ def test_a_record_without_any_value_moves_only_time(shared_fleet: Fleet, settled
     outcome = life.chain.process(row_of(life.chain, shared_fleet, 30, time_us, np.full(8, np.nan)), NONE)
     assert outcome.verdict.tolist() == [Verdict.ALL_MISSING]
     assert len(outcome.row) == 0
-    rows = publish.score_rows(outcome, life.names)
+    rows = announcing.score_rows(outcome, life.names)
     assert (rows.null_reason, np.isnan(rows.score).all()) == (["all_missing"], True)
     assert {name: array.tobytes() for name, array in state.decision._asdict().items()} == decision
     assert {name: array.tobytes() for name, array in state.location._asdict().items()} == where
@@ -530,7 +530,7 @@ def test_a_missing_channel_adds_nothing_and_is_not_blamed(shared_fleet: Fleet, s
     assert state.window.trend[0, 2] == trend[2]  # its running mean stands still
     assert (state.window.trend[0, [0, 1, 3]] != trend[[0, 1, 3]]).all()
     assert np.isnan(state.window.values[0, (int(state.window.head[0]) - 1) % 16, 2])  # never the last value
-    row = publish.score_rows(outcome, life.names)
+    row = announcing.score_rows(outcome, life.names)
     assert shared_fleet.features[2] not in (row.top_features[0] or [])
 
 

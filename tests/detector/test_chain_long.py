@@ -46,10 +46,6 @@ def messages(fleet: Fleet) -> Batch:
     return Batch([TOPIC] * count, [0] * count, list(range(count)), stamps, keys, values, None)
 
 
-def cut(batch: Batch, first: int, last: int) -> Batch:
-    return Batch(*(None if column is None else column[first:last] for column in batch))
-
-
 def run(stand: Stand, batch: Batch, cuts: list[int]) -> tuple[Chain, list[Outcome]]:
     stream = long_stream(stand)
     chain = make_chain(stream, stand.schema, stand.models[stand.names[0]])
@@ -57,7 +53,7 @@ def run(stand: Stand, batch: Batch, cuts: list[int]) -> tuple[Chain, list[Outcom
     reader = Reader(stream, Decode(), chain.state)
     outcomes = []
     for first, last in zip([0, *cuts], [*cuts, batch.size], strict=True):
-        read = reader.read(cut(batch, first, last))
+        read = reader.read(batch.rows(first, last))
         outcomes.append(chain.process(read.records, read.admitted))
     return chain, outcomes
 
@@ -90,12 +86,12 @@ def test_open_periods_survive_a_snapshot(shared_stand: Stand, shared_fleet: Flee
     batch = messages(shared_fleet)
     half = batch.size // 2 + 3
     _, whole = run(shared_stand, batch, [half])
-    first, _ = run(shared_stand, cut(batch, 0, half), [])
+    first, _ = run(shared_stand, batch.rows(0, half), [])
     ruling = first.state.rulings[0]
     stream = long_stream(shared_stand)
     other = make_chain(stream, shared_stand.schema, shared_stand.models[shared_stand.names[0]])
     other.state.restore(other.state.part(TOPIC, 0), first.state.snapshot(0, half), ruling)
-    read = Reader(stream, Decode(), other.state).read(cut(batch, half, batch.size))
+    read = Reader(stream, Decode(), other.state).read(batch.rows(half, batch.size))
     outcome = other.process(read.records, read.admitted)
     assert outcome.score.tobytes() == whole[1].score.tobytes()
 

@@ -108,7 +108,9 @@ def test_who_closed_it_is_told_by_the_change() -> None:
 
 
 def test_rules_are_those_of_the_control_topic() -> None:
-    change = SettingsChange(id="x", author="a", reason="", created_at="y", settings={"k": 2, "m": 3})
+    change = SettingsChange(
+        id="x", author="a", reason="", created_at="y", settings={"incidents.k": 2, "incidents.m": 3}
+    )
     assert rules_in_force(Incidents(), [Versioned(0, change)]) == Incidents(k=2, m=3)
     assert rules_in_force(Incidents(k=4), []) == Incidents(k=4)
 

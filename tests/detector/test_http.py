@@ -9,10 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tocsin.detector import client
 from tocsin.detector import http as module
-from tocsin.detector.http import Heartbeat, Server, Sources
+from tocsin.detector.client import Unanswered
+from tocsin.detector.http import Heartbeat, NotNow, Server, Sources
 from tocsin.detector.metric_defs import RECORDS_SCORED
 from tocsin.detector.metrics import Metrics
+from tocsin.detector.settings import Http, Settings
 from tocsin.errors import SettingsError
 
 
@@ -41,6 +44,8 @@ class World:
     def entity(self, stream: str | None, name: str) -> object:
         if name == "broken":
             raise RuntimeError("s3cret")
+        if name == "busy":
+            raise NotNow("stream hosts is busy")
         return {"name": name, "stream": stream} if name.startswith("host") else None
 
     def sources(self) -> Sources:
@@ -180,6 +185,16 @@ def test_a_port_in_use_names_the_setting(server: Server, world: World) -> None:
     second = Server(*server.address, CollectorRegistry(), world.sources())
     with pytest.raises(SettingsError, match=r"\[http\] host = '127.0.0.1', port = \d+: cannot listen there"):
         second.start()
+
+
+def test_a_stream_that_is_busy_says_so_to_whoever_asks(server: Server) -> None:
+    code, _, body = ask(server, "/api/v1/entities/busy")
+    assert (code, json.loads(body)) == (503, {"error": "stream hosts is busy"})
+    host, port = server.address
+    with pytest.raises(
+        Unanswered, match=f"the daemon at http://{host}:{port} cannot tell now: stream hosts is busy"
+    ):
+        client.ask(Settings(streams=(), http=Http(host=host, port=port)), "/api/v1/entities/busy")
 
 
 def test_stopping_frees_the_port_and_may_be_repeated(world: World) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from tocsin.detector.changes import Recalibration, SettingsChange, unpack_arrays
-from tocsin.detector.inforce import Ruling
 from tocsin.detector.recalibrating import Recent, kept, of_scores_topic, propose
+from tocsin.detector.ruling import Ruling
 from tocsin.detector.scores import message_of, score_record
 from tocsin.detector.settings import Stream
 from tocsin.detector.when import When

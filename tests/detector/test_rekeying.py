@@ -59,7 +59,7 @@ class Stage:
     @contextmanager
     def rekeyer(self) -> Iterator[Rekeyer]:
         stopping = Stopping(time.monotonic)
-        one = Rekeyer(self.broker, self.stream, Decode(), self.ledger, Clocks(), stopping)
+        one = Rekeyer(self.broker, self.stream, Decode(), self.ledger, Clocks(), stopping, 1.0)
         one.thread.start()
         try:
             yield one
@@ -194,7 +194,9 @@ class Fake:
         self.stopping = Stopping(lambda: 0.0)
         stream = Stream(name="s", topics=("t",), entity="host", rekey=True)
         clock: Callable[[], float] = iter(range(10**6)).__next__
-        self.one = Rekeyer(self.broker, stream, Decode(), MagicMock(), Clocks(monotonic=clock), self.stopping)
+        self.one = Rekeyer(
+            self.broker, stream, Decode(), MagicMock(), Clocks(monotonic=clock), self.stopping, 1.0
+        )
 
     def turn(self, times: int = 3) -> None:
         for _ in range(times):

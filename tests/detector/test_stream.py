@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from tocsin.detector import applying, recovery, takeover
+from tocsin.detector import applying, recovery, runner, takeover
 from tocsin.detector.changelog import Applied, Pair, Restored, Snapshot, encode_applied
 from tocsin.detector.clocks import Clocks
+from tocsin.detector.http import NotNow
 from tocsin.detector.owned import Owned
 from tocsin.detector.restore import Recovered
 from tocsin.detector.runner import StreamRunner
@@ -81,6 +83,7 @@ class Stage:
                 worker=MagicMock(),
                 clocks=Clocks(monotonic=iter(range(10**6)).__next__),
                 config_hash="",
+                commit_every_s=3.0,
                 snapshot_every_s=1e9,
                 writer=1,
                 beat=lambda: None,
@@ -150,7 +153,7 @@ def restored(**more: Any) -> Restored:
 
 
 def runner_of(stage: Stage) -> StreamRunner:
-    runner = StreamRunner(
+    made = StreamRunner(
         Settings(streams=(stage.loop.stream,)),
         stage.loop.stream,
         MagicMock(),
@@ -159,8 +162,8 @@ def runner_of(stage: Stage) -> StreamRunner:
         Clocks(),
         stage.stopping,
     )
-    runner.phase, runner.loop = "live", stage.loop
-    return runner
+    made.phase, made.loop = "live", stage.loop
+    return made
 
 
 def recovering(
@@ -184,17 +187,17 @@ def recovering(
 
 
 def test_ready_means_assigned_and_restored(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = runner_of(stage)
-    told: list[str | None] = [runner.unready()]
-    assigned = recovering(stage, monkeypatch, lambda: told.append(runner.unready()))
+    one = runner_of(stage)
+    told: list[str | None] = [one.unready()]
+    assigned = recovering(stage, monkeypatch, lambda: told.append(one.unready()))
     assert assigned() == dict.fromkeys(COMING, 7)
-    assert runner.unready() is None
+    assert one.unready() is None
     # A partition that comes later is restored before the stream is ready again.
     assigned()
     assert told == ["stream s is live, but its partitions are not assigned and restored yet"] * 5
-    assert runner.unready() is None
+    assert one.unready() is None
     stage.loop._revoked(COMING)
-    assert runner.unready() is not None
+    assert one.unready() is not None
 
 
 def test_a_stop_ends_a_silent_replay_and_commits_nothing_of_it(
@@ -220,6 +223,23 @@ def test_a_stop_ends_a_silent_replay_and_commits_nothing_of_it(
     assert begun == [1], "the next partition is not begun"
     assert snapshots == [PART]
     stage.consumer.commit.assert_called_once_with({PART: 6})
+
+
+def test_offsets_are_committed_as_often_as_is_set(stage: Stage) -> None:
+    """The clock goes on by a second at each look."""
+    stage.own()
+    due: list[float] = []
+
+    def checkpoint(now: float) -> None:
+        due.append(now)
+        stage.loop._committed_at = now
+
+    stage.loop._checkpoint = checkpoint  # type: ignore[method-assign]
+    for _ in range(20):
+        stage.loop._turn()
+    gaps = [after - before for before, after in pairwise(due)]
+    assert len(gaps) > 2
+    assert 3.0 <= min(gaps) <= max(gaps) < 8.0
 
 
 def test_the_last_snapshot_is_acknowledged_although_no_offset_is_left_to_commit(stage: Stage) -> None:
@@ -261,3 +281,11 @@ def test_a_restart_knows_how_large_the_last_snapshot_was_and_what_came_since() -
     owned, replayed = replay.recover(PART, Recovered(snapshot, None, [], 777), 9)
     assert (owned.snapshot_bytes, owned.bytes_in, owned.snapshot_offset, owned.next_offset) == (777, 20, 5, 9)
     assert replayed == 4
+
+
+def test_a_question_that_waits_too_long_is_given_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "ANSWER_S", 0.05)
+    one = runner_of(stage)
+    one.thread = MagicMock()  # it is alive, and busy
+    with pytest.raises(NotNow, match="stream s is busy"):
+        one.entities(10, "")

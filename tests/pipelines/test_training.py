@@ -24,7 +24,7 @@ from tocsin.thresholds.budget import parse_budget
 from tocsin.thresholds.calibration import Calibration
 from tocsin.thresholds.constants import DAY_US
 from tocsin.thresholds.opening import openings_at
-from tocsin.thresholds.state import Settings as Rules
+from tocsin.thresholds.state import Rules as Rules
 
 LAGS = 5
 OPTIONS = Options(steps=60, min_records=200, budget=parse_budget("20/day per entity"))
@@ -201,7 +201,7 @@ def test_levels_open_at_most_the_budget_on_train(fleet, schema) -> None:
             scores_of(history),
             one.time_us,
             half_life=slow_half_life(one.records),
-            settings=Rules(),
+            rules=Rules(),
         )
         assert opened <= OPTIONS.budget.share(3) * span / DAY_US
 

@@ -10,10 +10,10 @@ from tocsin.thresholds.advance import advance
 from tocsin.thresholds.calibration import Calibration, install
 from tocsin.thresholds.constants import BINS, DAY_US, LEVELS
 from tocsin.thresholds.histogram import count
-from tocsin.thresholds.state import Decided, Rows, Settings, init, init_parts, restart
+from tocsin.thresholds.state import Decided, Rows, Rules, init, init_parts, restart
 
 MINUTE = 60_000_000
-DEFAULT = Settings()
+DEFAULT = Rules()
 
 
 def calibration(
@@ -45,7 +45,7 @@ class Bench:
     def __init__(
         self,
         given: Calibration,
-        settings: Settings = DEFAULT,
+        settings: Rules = DEFAULT,
         *,
         entities: int = 1,
         owner: list[int] | None = None,

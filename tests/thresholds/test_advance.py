@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tocsin.thresholds.constants import DAY_US, LEARN_RECORDS, REFRESH, WAIT, Basis, Caution, Kind, Learning
 from tocsin.thresholds.histogram import bin_of
-from tocsin.thresholds.state import DecisionState, PartState, Rows, Settings, bytes_per_slot
+from tocsin.thresholds.state import DecisionState, PartState, Rows, Rules, bytes_per_slot
 
 MINUTE = 60_000_000
 OWNER = [0, 0, 0, 1, 1, 2]
@@ -77,7 +77,7 @@ def outcome(bench, given_calibration, rows, cuts, settings, room=256):
     return by_place, dict(zip(DecisionState._fields + PartState._fields, states, strict=True))
 
 
-RULES = Settings(cap=1, level_change_us=DAY_US // 4, gone_after_us=DAY_US // 2)
+RULES = Rules(cap=1, level_change_us=DAY_US // 4, gone_after_us=DAY_US // 2)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tocsin.thresholds.constants import DAY_US, LEVEL_STEP, LEVELS, Caution
 from tocsin.thresholds.level import lowest_level, set_level, shadow_row
 from tocsin.thresholds.opening import openings_at
-from tocsin.thresholds.state import CORE, Settings
+from tocsin.thresholds.state import CORE, Rules
 
 MINUTE = 60_000_000
 
@@ -14,7 +14,7 @@ MINUTE = 60_000_000
 @given(st.lists(st.integers(-4, 44), min_size=1, max_size=150), st.integers(1, 5), st.integers(1, 4))
 def test_every_shadow_is_the_machine_at_its_level(eighths, k, exit_k):
     x = np.array(eighths) * 0.24
-    rules = Settings(k=k, exit_k=exit_k, level_change_us=10**18)
+    rules = Rules(k=k, exit_k=exit_k, level_change_us=10**18)
     shadow, openings = np.zeros(LEVELS, np.uint8), np.zeros(LEVELS, np.float32)
     active = 0
     margins = rules.exit_margin, rules.fast_margin
@@ -22,7 +22,7 @@ def test_every_shadow_is_the_machine_at_its_level(eighths, k, exit_k):
         active = shadow_row(value, active, shadow, openings, k, 31, exit_k, *margins)
     times = np.arange(len(x)) * MINUTE
     levels = LEVEL_STEP * np.arange(1, LEVELS + 1)
-    whole = [openings_at(level, x, times, half_life=np.inf, settings=rules)[0] for level in levels]
+    whole = [openings_at(level, x, times, half_life=np.inf, rules=rules)[0] for level in levels]
     assert openings.tolist() == whole
     assert not shadow[active:].any()
 

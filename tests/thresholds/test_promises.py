@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tocsin.thresholds.calibration import pool, stack
 from tocsin.thresholds.constants import DAY_US, NO_TIME, Kind, Learning
 from tocsin.thresholds.opening import opening_level, row, scores
-from tocsin.thresholds.state import Rows, Settings
+from tocsin.thresholds.state import Rows, Rules
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
@@ -36,7 +36,7 @@ def test_no_sequence_opens_more_than_the_cap_and_one_digest_a_day(bench, calibra
             now += MINUTE
             members.append(value)
             times.append(now)
-    one = bench(calibrated(level=1.0), Settings(cap=cap))
+    one = bench(calibrated(level=1.0), Rules(cap=cap))
     if not times:
         return
     _, events, _ = one.advance(rows_of(np.array(members)[:, None], np.array(times)))
@@ -64,7 +64,7 @@ def telemetry(seed, n, members=2, keep=0.9):
 
 
 DAYS = 20
-RULES = Settings()
+RULES = Rules()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def trained():
         median, floor = np.full(2, 0.8), np.full(2, 0.02)
         score = scores(members, median, floor)
         times = np.arange(len(score)) * MINUTE
-        level = opening_level(score, times, half_life=600.0, share=1.0, settings=RULES)
+        level = opening_level(score, times, half_life=600.0, share=1.0, rules=RULES)
         found.append(row(level, median, floor, 600.0))
     return stack(found)
 

@@ -3,10 +3,10 @@ import pytest
 from tocsin.thresholds.calibration import stack
 from tocsin.thresholds.constants import DAY_US, Caution
 from tocsin.thresholds.recalibrate import History, recalibrate
-from tocsin.thresholds.state import Settings
+from tocsin.thresholds.state import Rules
 
 MINUTE = 60_000_000
-RULES = Settings()
+RULES = Rules()
 
 
 def history(name, row, n, seed, offset=0.0, opened=3):

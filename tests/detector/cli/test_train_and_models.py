@@ -293,3 +293,28 @@ def test_a_short_span_does_not_rescue_a_short_range(run: Run) -> None:
     code, _, err = run("train", "--data", "all.parquet", "--min-records", "400")
     assert code == 1
     assert "[train] min_records" in err
+
+
+def test_a_panel_of_chosen_members_scores_alone_and_serves_no_other_stream(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, two_versions
+) -> None:
+    monkeypatch.setenv("TOCSIN__STREAM__MEMBERS", '["errs", "half"]')
+    monkeypatch.setenv("TOCSIN__REGISTRY__PATH", "few-members")
+    code, out, err = run("train", "--data", "all.parquet", "--json")
+    assert code == 0, err
+    assert json.loads(out)["history"] == []  # nothing in it is trained
+    code, out, _ = run("models", "show", "--json")
+    assert json.loads(out)["members"] == ["half", "errs"]
+    assert "members half, errs" in run("describe")[1]
+    assert run("replay", "--data", "all.parquet")[0] == 0
+    monkeypatch.delenv("TOCSIN__STREAM__MEMBERS")
+    code, _, err = run("replay", "--data", "all.parquet")
+    assert code == 1
+    assert "has the members half, errs, but the stream is scored by vae, half, errs, jump." in err
+
+
+def test_an_unknown_member_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOCSIN__STREAM__MEMBERS", '["halves"]')
+    code, _, err = run("train", "--data", "all.parquet")
+    assert code == 2
+    assert "[stream] members names halves; the panel has vae, half, errs, jump." in err

@@ -16,7 +16,7 @@ from ..models.panel import Scorer
 from ..models.version import Version
 from ..thresholds.budget import Budget
 from ..thresholds.calibration import Calibration, take
-from ..thresholds.state import Settings as Rules
+from ..thresholds.state import Rules
 
 
 class Model(NamedTuple):

@@ -13,9 +13,9 @@ from ..pipelines.brokers.base import Part
 from ..pipelines.files import DataFiles
 from ..pipelines.readers import Columns
 from ..pipelines.schema import FeatureSchema
+from .announcing import Names
 from .changes import Change, Promotion, Versioned, apply, fold
 from .control import Unloadable, artefacts_of, read_all
-from .publish import Names
 from .reading import Reader
 from .registry import open_registry
 from .replay import Replay, Step, Tape, Written, file_tape, kafka_tape, of_changelog, read_changes
