@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..models import scaling
 from ..models.latent import encode
+from ..models.members.vae import MEMBER
 from ..models.version import Version
 from ..pipelines.location import FEWEST
 from ..pipelines.windows import Verdict
 from ..thresholds.compare import Comparison, Window, compare
 from .outcome import Outcome, unscored
 from .replay import Step
-from .replaying import prepare
+from .replay_setup import prepare
 from .rulings import Rulings
 from .settings import Settings, Stream
 
@@ -56,7 +57,7 @@ class Sample:
                 self._keep(chunk[0] % self.stride == 0, chunk)
 
     def columns(self) -> list[NDArray[Any]]:
-        """What is kept: slots, then the columns given, in order; nothing at all of no rows."""
+        """What is kept: slots, then the columns given, in order."""
         return [np.concatenate(parts) for parts in zip(*self._chunks, strict=True)][1:]
 
     def _keep(self, kept: NDArray[np.bool_], columns: tuple[NDArray[Any], ...]) -> None:
@@ -294,6 +295,9 @@ def _window(
     used = list(version.positions(given.features))
     location = np.ones((len(seen), 4, len(used)), np.float32)
     location[:, : scaling.SD + 1] = places[:, :, used]
+    latent = np.zeros((len(seen), 0), np.float32)
+    if MEMBER.name in version.members:
+        latent = encode(version, seen[:, :, used], location)
     total = given.counts["scored"] + given.counts["all_missing"]
     return Window(
         max(round(total * float(mine.mean())), 1),
@@ -302,7 +306,7 @@ def _window(
         given.score[mine],
         scaled,
         given.seen_us[theirs],
-        encode(version, seen[:, :, used], location),
+        latent,
     )
 
 

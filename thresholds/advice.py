@@ -57,7 +57,7 @@ def advise(found: Comparison) -> Advice:
             Action.LOOK,
             f"{_features(len(gone))} missing more or less often than before: what else moved may come from that",
         )
-    if found.latent.moved and not found.latent.level:
+    if found.latent is not None and found.latent.moved and not found.latent.level:
         return Advice(Action.TRAIN, "the records stand elsewhere in the model's latent space")
     if shaped and len(changed) > MANY * count:
         return Advice(Action.TRAIN, f"{len(changed)} of {count} features moved, not only in their level")

@@ -53,7 +53,7 @@ class Window(NamedTuple):
     latent_us: NDArray[np.int64]
     """[m] event times of the rows of `latent`."""
     latent: NDArray[np.float32]
-    """[m, K] posterior means."""
+    """[m, K] posterior means; K is 0 for a model without a VAE."""
 
 
 class Score(NamedTuple):
@@ -116,7 +116,8 @@ class Comparison(NamedTuple):
 
     score: Score
     features: list[Feature]
-    latent: Latent
+    latent: Latent | None
+    """None for a model without a VAE."""
 
 
 class Gaussian(NamedTuple):
@@ -139,7 +140,7 @@ def compare(
     return Comparison(
         _score(reference, present, block, pairs),
         _features(reference.values, present.values, levelled.values, block, pairs),
-        _latent(reference, present, levelled, pairs),
+        _latent(reference, present, levelled, pairs) if reference.latent.shape[1] else None,
     )
 
 

@@ -64,7 +64,7 @@ def drift(
     """Has the telemetry changed? Compare two windows of it: score, features, latent."""
     from ...thresholds.advice import advise
     from ..comparing import Source, gather, weigh
-    from ..replaying import opened, rulings_now, rulings_of
+    from ..replay_setup import opened, rulings_now, rulings_of
 
     present, reference = _windows(since, until, data or [], against or [], against_until)
     settings = load_settings(config)
@@ -160,7 +160,7 @@ def _facts(before: Gathered, now: Gathered, compared: Compared) -> dict[str, Any
         "present": _window(now, compared.entities.present),
         "entities": {"new": compared.entities.new, "gone": compared.entities.gone},
         "score": score,
-        "latent": found.latent._asdict(),
+        "latent": None if found.latent is None else found.latent._asdict(),
         "features": features,
         "moved": [names[one.feature] for one in moved(found)],
         "lost": [names[one.feature] for one in lost(found)],
@@ -209,7 +209,7 @@ def _show(said: dict[str, Any]) -> None:
         for name in ("reference", "present")
     ]
     print_table(("window", "records", "scored", "entities", "from", "to"), rows)
-    score, latent = said["score"], said["latent"]
+    score = said["score"]
     typer.echo("")
     rows = [(name, *score[name].values()) for name in ("reference", "present")]
     print_table(("score at", *score["reference"]), [(name, *map(_fixed, row)) for name, *row in rows])
@@ -218,11 +218,7 @@ def _show(said: dict[str, Any]) -> None:
         f"{score['wasserstein']:.3f};\n{_share(score['tail'])} beyond the reference's 95 % point "
         f"(limit {_share(score['tail_limit'])})"
     )
-    by = " with the features' level" if latent["level"] else ""
-    typer.echo(
-        f"\nlatent {_verb(latent['moved'])}{by}: Frechet distance {latent['frechet']:.3f},\n"
-        f"{_share(latent['share'])} of the variance (limit {_share(latent['limit'])})\n"
-    )
+    typer.echo(f"\n{_latent(said['latent'])}\n")
     shown = [one for one in said["features"] if one["moved"] or one["lost"]]
     shown += [one for one in said["features"] if not one["moved"] and not one["lost"]]
     columns = ("feature", "PSI", "limit", "distance", "missing", "now", "remark")
@@ -234,6 +230,16 @@ def _show(said: dict[str, Any]) -> None:
     advice = said["advice"]
     why = f"Advice: {advice['do']}. {advice['why'][0].upper()}{advice['why'][1:]}."
     typer.echo(f"\n{textwrap.fill(why, WIDTH)}\n  {advice['next']}")
+
+
+def _latent(latent: dict[str, Any] | None) -> str:
+    if latent is None:
+        return "latent not compared: the model has no VAE"
+    by = " with the features' level" if latent["level"] else ""
+    return (
+        f"latent {_verb(latent['moved'])}{by}: Frechet distance {latent['frechet']:.3f},\n"
+        f"{_share(latent['share'])} of the variance (limit {_share(latent['limit'])})"
+    )
 
 
 def _line(one: dict[str, Any]) -> tuple[str, ...]:

@@ -267,6 +267,17 @@ def test_a_model_of_other_features_or_lags_is_refused(run: Run, home: Path) -> N
         assert (code, out, message in err) == (1, "", True), err
 
 
+def test_a_model_without_a_vae_has_no_latent_to_compare(run: Run, home: Path) -> None:
+    config = (home / "tocsin.toml").read_text().replace('"registry"', '"registry-plain"')
+    plain = config.replace("[registry]", 'members = ["half", "errs"]\n[registry]')
+    (home / "plain.toml").write_text(plain)
+    assert run("train", "--data", "train.parquet", "-c", "plain.toml")[0] == 0
+    windows = ("--data", "now.parquet", "--against", "before.parquet", "-c", "plain.toml")
+    said = found(run, *windows)
+    assert (said["latent"], said["advice"]["do"]) == (None, "nothing")
+    assert "latent not compared: the model has no VAE" in run("drift", *windows)[1]
+
+
 def moment(fleet: Fleet, record: int) -> str:
     """The time of a record of each host, as it is typed."""
     at = datetime.fromtimestamp(fleet.time_us.min() / 1e6, UTC) + timedelta(seconds=record * PERIOD_S)
