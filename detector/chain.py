@@ -163,6 +163,7 @@ class Chain:
             drifts=work.drifts,
             refused=np.zeros(0, np.int64),
             blocks=_joined(work.blocks, BLOCK_MEANS),
+            window=work.accepted.window,
         )
 
 

@@ -51,6 +51,8 @@ class Outcome(NamedTuple):
     """Measurements (long format) of a period already closed."""
     blocks: NDArray[np.void] = np.zeros(0, BLOCK_MEANS)
     """BLOCK_MEANS: the drift blocks that closed; `row` indexes the [n] columns."""
+    window: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
+    """[n, L, F] raw, oldest first: what the model looked at."""
 
 
 def columns_of(n: int, features: int) -> dict[str, Any]:
@@ -104,6 +106,7 @@ def merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int6
         drifts=drifts,
         refused=np.zeros(0, np.int64),
         blocks=_moved([outcome.blocks for outcome in outcomes], firsts, place),
+        window=np.concatenate([outcome.window for outcome in outcomes])[order],
     )
 
 

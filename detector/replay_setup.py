@@ -65,7 +65,7 @@ def prepare(
         load = model_loader(registry, settings, stream, schema)
         broker = None
         if not paths:
-            broker = stack.enter_context(_open(settings))
+            broker = stack.enter_context(opened(settings))
         rulings = in_force or Rulings(settings, load)
         known: list[Versioned | Unloadable] = []
         written: list[Written] = []
@@ -127,6 +127,21 @@ def rulings_now(broker: Broker, settings: Settings, stream: Stream) -> Rulings:
     return rulings
 
 
+def rulings_of(settings: Settings, stream: Stream, model: str = "champion") -> Rulings:
+    """One version from the first record on, under the file's settings, whatever is in force.
+
+    Raises:
+        ModelNotFound: there is no such version.
+    """
+    registry = open_registry(settings, stream)
+    named = Promotion(model=registry.resolve(model), **signed_by(None, "named"))
+    rulings = Rulings(
+        settings, model_loader(registry, settings, stream, schema_of(stream, registry, settings))
+    )
+    rulings.take(Versioned(0, named))
+    return rulings
+
+
 def refusal(broker: Broker, settings: Settings, stream: Stream, change: Change) -> str:
     """Why a change would have no effect if it were published now, or an empty text."""
     effective = fold([one for one in _control(broker, settings, stream) if isinstance(one, Versioned)])
@@ -134,7 +149,8 @@ def refusal(broker: Broker, settings: Settings, stream: Stream, change: Change) 
 
 
 @contextmanager
-def _open(settings: Settings) -> Iterator[Broker]:
+def opened(settings: Settings) -> Iterator[Broker]:
+    """The broker of the settings, closed at the end."""
     broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
     try:
         yield broker

@@ -38,3 +38,10 @@ def parse_when(text: str | None, now_s: float | None = None) -> When | None:
         raise SettingsError(
             f"{text!r} is no time: write a span before now (24h, 30m), a moment (2026-01-31T12:00:00Z) or `start`."
         ) from None
+
+
+def written(when: When | None) -> str | None:
+    """A moment as `parse_when` reads it, whenever it does; None stays None."""
+    if when is None:
+        return None
+    return "start" if when.ms is None else datetime.fromtimestamp(when.ms / 1000, UTC).isoformat()

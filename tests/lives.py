@@ -76,6 +76,7 @@ class Diary:
 
     def note(self, outcome: Outcome, names: announcing.Names) -> None:
         records = outcome.records
+        np.testing.assert_array_equal(outcome.window[:, -1], outcome.observed)
         partition = np.array([part[1] for part in names.parts])[records.part]
         for p in np.unique(partition).tolist():
             page, mine = self.pages[p], partition == p

@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run the daemon."),
     "replay": Entry("replay", "Score records from files or Kafka anew, from empty state."),
     "recalibrate": Entry("recalibrate", "Set new thresholds: recent behaviour, or a new budget."),
+    "drift": Entry("drift", "Has the telemetry changed? Two windows compared, and advice."),
     "status": Entry("status", "What the running daemon does."),
     "entities": Entry("entities", "Who is watched, how each stands, which are warming and why."),
     "completion": Entry("completion", "Print the script that makes a shell complete."),
