@@ -66,6 +66,7 @@ class GroupMember(msgspec.Struct, frozen=True, kw_only=True):
     starts_at: Annotated[Time, Meta(description="Event time of the record that left the normal state.")]
     score: float | None
     p_value: float | None
+    basis: Annotated[str, Meta(description="What the p-value stands on.")]
     discovery: Annotated[
         bool,
         Meta(

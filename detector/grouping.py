@@ -351,6 +351,7 @@ def _listed(member: Member, discovery: bool) -> GroupMember:
         starts_at=member.onset,
         score=member.candidate.score,
         p_value=member.candidate.p_value,
+        basis=member.candidate.basis,
         discovery=discovery,
     )
 

@@ -1,7 +1,8 @@
 """What to look at first among the incidents that are open: Benjamini and Hochberg's rule on their p-values. No I/O.
 
-An alert whose p-value is missing or extrapolated is never a discovery; what such a number is worth is not known well
-enough. It stands behind the discoveries, by severity and score, and before those whose p-value is not small enough.
+An alert whose p-value is missing or extrapolated is never a discovery: what such a number is worth is not known well
+enough. It has its place by severity and score, a critical one in front of all, for its score lay far beyond the
+threshold, any other behind the discoveries and before those whose p-value is not small enough.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ def ranked(candidates: Iterable[Candidate], q: float) -> list[Ranked]:
     found = discoveries({name: p for name, p in judged.items() if p is not None}, q)
 
     def place(one: Candidate) -> tuple[int, float, bool, float, str]:
-        tier = 0 if one.alert_id in found else 2 if one.alert_id in judged else 1
+        critical = one.severity == Severity.CRITICAL
+        tier = 1 if one.alert_id in found else 3 if one.alert_id in judged else 0 if critical else 2
         p = judged.get(one.alert_id) or 0.0
         score = -one.score if one.score is not None else float("inf")
-        return tier, p, one.severity != Severity.CRITICAL, score, one.alert_id
+        return tier, p, not critical, score, one.alert_id
 
     return [Ranked(one.alert_id, one.alert_id in found) for one in sorted(known, key=place)]
 

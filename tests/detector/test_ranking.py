@@ -45,7 +45,7 @@ def candidate(name: str, p: float | None, basis: str = "empirical", **more: obje
     return Candidate(name, str(more.get("severity", "warning")), more.get("score", 1.0), p, basis)  # type: ignore[arg-type]
 
 
-def test_discoveries_come_first_then_what_has_no_usable_p_value_then_the_rest() -> None:
+def test_what_has_no_usable_p_value_has_its_place_by_severity_and_is_no_discovery() -> None:
     known = [
         candidate("rest", 0.9),
         candidate("missing", None, score=9.0),
@@ -58,8 +58,9 @@ def test_discoveries_come_first_then_what_has_no_usable_p_value_then_the_rest() 
     ]
     found = ranked(known, 0.1)
     assert [one.alert_id for one in found] == [
+        "critical",
         *("first", "second"),
-        *("critical", "missing", "beyond", "impossible", "unscored"),
+        *("missing", "beyond", "impossible", "unscored"),
         "rest",
     ]
     assert [one.alert_id for one in found if one.discovery] == ["first", "second"]
