@@ -22,7 +22,7 @@ SCHEMA_VERSION = "1.0"
 CLOUD_EVENT_TYPE = "tocsin.group"
 SCHEMA_ID = "urn:tocsin:group:1"
 ALERT_NAME = "TocsinGroup"
-ALERT_MAJOR = 1
+MAJOR = ALERT_MAJOR = 1
 
 
 class WordLabels(msgspec.Struct, frozen=True):
@@ -98,6 +98,9 @@ class GroupNotes(msgspec.Struct, frozen=True, kw_only=True):
     escalation: Annotated[
         Severity | None, Meta(description="Critical where a critical member came after the opening.")
     ]
+    regrouped: Annotated[
+        bool, Meta(description="It ended although members may be open: they are grouped otherwise now.")
+    ] = False
 
 
 class Grouped(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +110,7 @@ class Grouped(msgspec.Struct, frozen=True, kw_only=True):
     group_id: Annotated[
         str, Meta(pattern="^[0-9a-f]{32}$", description="Stable name of the group; see the module's text.")
     ]
-    status: Annotated[Status, Meta(description="Firing while a member is.")]
+    status: Annotated[Status, Meta(description="Firing while a member is, unless it was regrouped.")]
     labels: GroupLabels
     annotations: GroupNotes
     members: Annotated[
@@ -120,6 +123,7 @@ class Grouped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _WORDS = msgspec.json.Decoder(Word)
+_GROUPS = msgspec.json.Decoder(Grouped)
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -131,6 +135,23 @@ def decode_word(value: bytes | None, what: str) -> Word:
         DataError: it is no alert.
     """
     return decode_json(_WORDS, value, what, ALERT_MAJOR, newer=NewerSchema)
+
+
+def decode_grouped(value: bytes | None, what: str) -> Grouped:
+    """A group out of JSON. DataError, naming `what`, where it is none or of a newer major."""
+    return decode_json(_GROUPS, value, what, MAJOR)
+
+
+def regrouped(grouped: Grouped, now: Time) -> Grouped:
+    """The end of a group that is none any more."""
+    notes = msgspec.structs.replace(
+        grouped.annotations,
+        summary=f"{grouped.labels.group}: this group is none any more, its members are grouped otherwise",
+        regrouped=True,
+    )
+    return msgspec.structs.replace(
+        grouped, status=Status.RESOLVED, annotations=notes, ends_at=now, updated_at=now
+    )
 
 
 def group_id(stream: str, group: str, first: str) -> str:

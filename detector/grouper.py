@@ -5,14 +5,17 @@ What follows from a message is acknowledged before its offset is committed, and 
 holds the offsets back. So a crash repeats, under the same ids, and never loses.
 
 Which groups are open is no state of its own: it is worked out anew, from what the topics still hold before the
-committed offsets, whenever reading begins.
+committed offsets, whenever reading begins. Where the topics of groups say otherwise, as after a change of the rules,
+they are put right.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple
 
 from ..errors import BrokerUnavailable, DataError, NewerSchema, UnknownTopic
@@ -20,15 +23,17 @@ from ..pipelines.brokers.base import END, Batch, Broker, CommitRefused, Part, St
 from ..pipelines.collect import Span, read
 from . import grouping
 from .acknowledgements import Acknowledgements
+from .alerts import Status
 from .checkpoints import SETTLE_S
 from .clocks import Clocks
-from .group_messages import Grouped, decode_word, message_of
+from .group_messages import Grouped, decode_grouped, decode_word, message_of, regrouped
 from .grouping import Heard, Rules, State
 from .outbox import settle
 from .settings import Settings, Stream
 from .standing import stand
 from .stopping import Stopping
 from .tide import Tide
+from .wire import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +106,9 @@ class Grouper:
         self._state: State = grouping.init()
         self._progress = Acknowledgements(remember=0)
         self._held: set[str] = set()  # alerts that hold offsets back
+        self._before: dict[str, Grouped] = {}  # told to be open when reading began
+        self._since: set[str] = set()  # told since then
+        self._agreed_at_us: int | None = None  # when these and the state are to agree
         self._looked_at = self._clocks.monotonic()
 
     def run(self) -> None:
@@ -164,6 +172,8 @@ class Grouper:
             self._keep(one, waiting)
         for grouped in messages:
             self._tell(grouped)
+        if self._agreed_at_us is not None and tide.time_us() >= self._agreed_at_us:
+            self._agree()
         return newer
 
     def _reads(self, batch: Batch) -> Iterator[Read]:
@@ -199,6 +209,8 @@ class Grouper:
         message, notes = message_of(grouped), grouped.annotations
         topic = self._plan.groups[grouped.labels.stream]
         self._producer.produce(topic, message.value, message.key, headers=message.headers)
+        if self._agreed_at_us is not None:
+            self._since.add(grouped.group_id)
         self.counts["told"] += 1
         log.info(
             "grouped",
@@ -209,6 +221,14 @@ class Grouper:
                 "open": notes.open,
             },
         )
+
+    def _agree(self) -> None:
+        """Tell the end of what was told to be a group and is none, and what is one and was never told."""
+        standing, now = grouping.standing(self._state), rfc3339(int(self._clocks.wall() * 1e6))
+        for name in sorted(self._before.keys() - standing - self._since):
+            self._tell(regrouped(self._before[name], now))
+        self._state = grouping.renewed(self._state, standing - self._before.keys() - self._since)
+        self._before, self._since, self._agreed_at_us = {}, set(), None
 
     def _checkpoint(self) -> None:
         """Wait until all that was told is acknowledged, then commit; what is not taken now will be later."""
@@ -246,7 +266,7 @@ class Grouper:
         """Begin to read all partitions, with what went before in mind; None while nobody answers."""
         consumer = self._broker.consumer(headers=False)
         try:
-            parts = self._parts()
+            parts = self._parts(self._plan.alerts)
             stored = self._seat.committed(parts)
             begins, ends = consumer.begin_offsets(parts), consumer.end_offsets(parts)
             known = {part[0] for part, at in stored.items() if at is not None}
@@ -257,6 +277,9 @@ class Grouper:
                 starts[part] = at if at is not None else begins[part] if early else ends[part]
             spans = [Span(part, begins[part], at) for part, at in starts.items() if begins[part] < at]
             come_us = self._recall(spans)
+            self._before, self._since = self._told_open(), set()
+            # By then whatever lies there now is decided, also what bears a time up to a wait ahead.
+            self._agreed_at_us = int(self._clocks.wall() * 1e6) + 3 * self._plan.rules.wait_us
         except BrokerUnavailable as fault:
             consumer.close()
             log.warning("grouping waits for the broker", extra={"why": str(fault)})
@@ -288,6 +311,26 @@ class Grouper:
             consumer.close()
         return come_us
 
+    def _told_open(self) -> dict[str, Grouped]:
+        """The groups of these streams whose last message on the topics of groups calls them open."""
+        found: dict[str, Grouped] = {}
+        consumer = self._broker.consumer(headers=False)
+        try:
+            parts = self._parts(set(self._plan.groups.values()))
+            begins, ends = consumer.begin_offsets(parts), consumer.end_offsets(parts)
+            spans = [Span(part, begins[part], ends[part]) for part in parts if begins[part] < ends[part]]
+            for value in chain.from_iterable(batch.value for batch in read(consumer, spans)):
+                with suppress(DataError):  # of a stranger, or of a newer version: theirs to end
+                    one = decode_grouped(value, "the group")
+                    found[one.group_id] = one
+        finally:
+            consumer.close()
+        return {
+            name: one
+            for name, one in found.items()
+            if one.status is Status.FIRING and one.labels.stream in self._plan.groups
+        }
+
     def _drop(self) -> None:
         if self._tide is not None:
             self._progress.drop(self._tide.parts)
@@ -297,7 +340,7 @@ class Grouper:
 
     def _look(self, tide: Tide) -> None:
         try:
-            grown = set(self._parts()) != tide.parts
+            grown = set(self._parts(self._plan.alerts)) != tide.parts
         except BrokerUnavailable:
             return
         if grown:
@@ -305,13 +348,13 @@ class Grouper:
 
     # -- topics --------------------------------------------------------------------------------
 
-    def _parts(self) -> list[Part]:
+    def _parts(self, names: Iterable[str]) -> list[Part]:
         admin = self._broker.admin()
         try:
             topics = admin.topics()
         finally:
             admin.close()
-        held = [topic for topic in self._plan.alerts if topic in topics]
+        held = [topic for topic in names if topic in topics]
         return [(topic, number) for topic in held for number in range(topics[topic].partitions)]
 
     def _demand(self, wanted: set[str]) -> None:

@@ -14,7 +14,7 @@ changes. What opened belongs to it, also where it is over by then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -158,6 +158,33 @@ def unsettled(state: State) -> frozenset[str]:
             if window.phase is Phase.GATHERING:
                 found.update(window.members)
     return frozenset(found)
+
+
+def standing(state: State) -> frozenset[str]:
+    """The names of the groups that have been told, are remembered, and are open."""
+    return frozenset(
+        group_id(*key, window.first)
+        for key, lane in state.items()
+        for window in lane.windows.values()
+        if window.phase is Phase.TOLD and any(lane.members[name].ended is None for name in window.members)
+    )
+
+
+def renewed(state: State, names: Collection[str]) -> State:
+    """The state in which the groups of these names are to be told again."""
+    if not names:
+        return state
+
+    def marked(key: Key, window: Window) -> Window:
+        named = group_id(*key, window.first) in names
+        return msgspec.structs.replace(window, news=True) if named else window
+
+    return {
+        key: msgspec.structs.replace(
+            lane, windows={begin: marked(key, window) for begin, window in lane.windows.items()}
+        )
+        for key, lane in state.items()
+    }
 
 
 # -- hearing -----------------------------------------------------------------------------------

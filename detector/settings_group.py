@@ -40,6 +40,6 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         Literal["earliest", "latest"],
         Meta(
             description="Where a new consumer group begins: with all alerts that the topic still holds, or with what "
-            "comes."
+            "comes. Groups that are open are told in either case."
         ),
     ] = "earliest"

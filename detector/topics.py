@@ -90,7 +90,7 @@ def needs(
     if stream.scores:
         found.append(need("scores", stream.scores, parts, DELETE, write))
     if groups:
-        found.append(need("groups", stream.groups, parts, DELETE, write))
+        found.append(need("groups", stream.groups, parts, DELETE, read | write))
     return found
 
 

@@ -79,8 +79,8 @@ class Stage:
         producer.close()
 
     @contextmanager
-    def life(self, *, wait_s: float = WAIT_S, start: Any = "earliest") -> Iterator[Grouper]:
-        rules = RULES._replace(wait_us=int(wait_s * SECOND))
+    def life(self, *, wait_s: float = WAIT_S, start: Any = "earliest", least: int = 3) -> Iterator[Grouper]:
+        rules = RULES._replace(wait_us=int(wait_s * SECOND), least=least)
         given = Plan((self.alerts,), {"servers": self.groups}, f"{self.alerts}.groups", start, rules)
         stopping, faults = Stopping(time.monotonic), list[BaseException]()
         one = Grouper(self.broker, given, stopping)
@@ -160,7 +160,7 @@ def test_what_is_not_decided_holds_the_offsets_back(stage: Stage) -> None:
     now_ms = int(time.time() * 1000)
     stage.publish(told("a"), told("a", Status.RESOLVED), told("b"), timestamp_ms=now_ms)
     with stage.life(wait_s=60):
-        until(lambda: stage.committed() == [0, 0], "where the group begins")
+        until(lambda: stage.committed() == [0, 0], "where the group begins", 10)
         time.sleep(1.0)
         assert stage.committed() == [0, 0]
     assert stage.committed() == [0, 0]
@@ -186,13 +186,34 @@ def test_a_restart_knows_what_is_open_from_the_topic_alone(stage: Stage) -> None
     with stage.life():
         until(lambda: stage.committed() == [3, 0], "the group to be told")
     with stage.life():
-        time.sleep(2.5 * WAIT_S)
+        time.sleep(5 * WAIT_S)
     (first,) = stage.read()
     stage.publish(told("b", Status.RESOLVED))
     with stage.life():
         until(lambda: len(stage.read()) == 2, "the change")
     assert facts(stage.read()[1]) == ("firing", 3, 2)
     assert stage.read()[1]["group_id"] == first["group_id"]
+
+
+def test_what_was_a_group_by_other_rules_is_told_to_be_none_any_more(stage: Stage) -> None:
+    stage.publish(*map(told, "abc"))
+    with stage.life():
+        until(lambda: stage.committed() == [3, 0], "the group to be told")
+    with stage.life(least=4):
+        until(lambda: len(stage.read()) == 2, "its end", 20)
+    first, last = stage.read()
+    assert (last["group_id"], last["status"], last["annotations"]["regrouped"]) == (
+        first["group_id"],
+        "resolved",
+        True,
+    )
+    assert last["ends_at"] == last["updated_at"] > first["updated_at"]
+    with stage.life(least=4):
+        time.sleep(5 * WAIT_S)
+    assert len(stage.read()) == 2
+    with stage.life():
+        until(lambda: len(stage.read()) == 3, "it to be one again")
+    assert stage.read()[2] == first
 
 
 def test_a_crash_before_the_commit_tells_the_same_again(
@@ -211,15 +232,17 @@ def test_a_crash_before_the_commit_tells_the_same_again(
     assert again == first
 
 
-def test_a_group_that_begins_at_the_end_tells_nothing_of_before(stage: Stage) -> None:
+def test_a_group_that_begins_at_the_end_tells_only_what_is_open(stage: Stage) -> None:
+    long_ago = int((time.time() - 3600) * 1000)
+    stage.publish(*map(told, "xyz"), *(told(name, Status.RESOLVED) for name in "xyz"), timestamp_ms=long_ago)
     stage.publish(*map(told, "abc"))
     with stage.life(start="latest"):
-        until(lambda: stage.committed() == [3, 0], "where it begins")
-        time.sleep(3 * WAIT_S)
-        assert stage.read() == []
+        until(lambda: stage.committed() == [9, 0], "where it begins")
+        until(stage.read, "what is open")
         stage.publish(told("a", Status.RESOLVED))
-        until(stage.read, "a change of what was open before")
-    assert facts(stage.read()[0]) == ("firing", 3, 2)
+        until(lambda: len(stage.read()) == 2, "a change of it")
+        time.sleep(5 * WAIT_S)
+    assert [facts(message) for message in stage.read()] == [("firing", 3, 3), ("firing", 3, 2)]
 
 
 def test_what_is_no_alert_is_passed_over_and_a_newer_major_is_not(
@@ -350,8 +373,8 @@ class Fake:
         self.seat.assignment = [("t", 0)]
         self.seat.committed.return_value = {("t", 0): None}
         reading.position.return_value = {}
-        reading.begin_offsets.return_value = {("t", 0): 0}
-        reading.end_offsets.return_value = {("t", 0): 3}
+        reading.begin_offsets.side_effect = lambda parts: dict.fromkeys(parts, 0)
+        reading.end_offsets.side_effect = lambda parts: {part: 3 if part[0] == "t" else 0 for part in parts}
         batches = iter([Batch(["t"] * 3, [0] * 3, [0, 1, 2], [1000] * 3, [b"k"] * 3, list(values), None)])
         reading.consume.side_effect = lambda *_: next(batches, Batch([], [], [], [], [], [], None))
         self.broker.admin.return_value.topics.return_value = {

@@ -15,11 +15,13 @@ from tocsin.detector.group_messages import (
     Word,
     WordLabels,
     WordNotes,
+    decode_grouped,
     decode_word,
     event_id,
     group_id,
     group_schema,
     message_of,
+    regrouped,
 )
 from tocsin.detector.grouping import (
     REMEMBER_US,
@@ -29,6 +31,8 @@ from tocsin.detector.grouping import (
     advanced,
     init,
     listened,
+    renewed,
+    standing,
     unsettled,
     update,
 )
@@ -411,6 +415,30 @@ def test_of_an_alert_no_more_is_demanded_than_grouping_needs() -> None:
     for wrong in (b"no alert", json.dumps({**content, "labels": {}}).encode()):
         with pytest.raises(DataError, match="it "):
             decode_word(wrong, "it")
+
+
+def test_what_stands_is_what_was_told_and_is_open() -> None:
+    run = Run()
+    three = [opening(name, 0) for name in "abc"]
+    run.hear(*three, *(opening(name, 0, group="db") for name in "xy"), at=20)
+    assert standing(run.state) == frozenset()
+    (told,) = run.hear(at=30)
+    assert standing(run.state) == {told.group_id}
+    assert advanced(renewed(run.state, {"another"}), END, RULES)[1] == []
+    assert advanced(renewed(run.state, {told.group_id}), END, RULES)[1] == [told]
+    run.hear(*(ending(one, 40) for one in three), at=41)
+    assert standing(run.state) == frozenset()
+
+
+def test_the_end_of_what_is_no_group_any_more_meets_the_schema_and_comes_back() -> None:
+    (told,) = Run().hear(*(opening(name, 0) for name in "abc"), at=31)
+    over = regrouped(told, rfc3339(END))
+    value = message_of(over).value or b""
+    VALIDATOR.validate(json.loads(value))
+    assert decode_grouped(value, "it") == over
+    assert (over.status, over.annotations.regrouped, over.members) == ("resolved", True, told.members)
+    with pytest.raises(DataError, match="it cannot be read"):
+        decode_grouped(b"no group", "it")
 
 
 def test_time_alone_tells_nothing_twice() -> None:
