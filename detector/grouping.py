@@ -223,26 +223,31 @@ def _decided(lane: Lane, clock_us: int, rules: Rules) -> Lane:
     """The lane with its waiting members in windows as far as these are fixed, and each window's phase."""
     if not lane.waiting and all(window.phase is not Phase.GATHERING for window in lane.windows.values()):
         return lane
-    home, windows, left = dict(lane.home), dict(lane.windows), []
+    inside: dict[int, list[str]] = {}  # by the beginning of the window
+    left = []
     for name in _in_order(lane, lane.waiting):
         begin = _joined(lane.windows, lane.members[name].at_us, rules)
         if begin is None:
             left.append(name)
         else:
-            home[name] = begin
-            windows[begin] = _with(windows[begin], [name], lane)
+            inside.setdefault(begin, []).append(name)
     waiting = frozenset(left)
-    while left:
-        begin = lane.members[left[0]].at_us
-        if clock_us < begin + rules.wait_us:
-            break
-        inside = [name for name in left if lane.members[name].at_us < begin + rules.length_us]
-        home |= dict.fromkeys(inside, begin)
-        windows[begin] = _with(Window(begin, left[0], ()), inside, lane)
-        left = left[len(inside) :]
-        waiting -= set(inside)
+    newest: int | None = None
+    for name in left:
+        at_us = lane.members[name].at_us
+        if newest is None or at_us >= newest + rules.length_us:
+            if clock_us < at_us + rules.wait_us:
+                break
+            newest = at_us
+        inside.setdefault(newest, []).append(name)
+    windows = dict(lane.windows)
+    for begin, names in inside.items():
+        windows[begin] = _with(windows.get(begin, Window(begin, names[0], ())), names, lane)
     windows = {begin: _phased(window, lane, clock_us, rules) for begin, window in windows.items()}
-    return msgspec.structs.replace(lane, waiting=waiting, home=home, windows=windows)
+    placed = {name: begin for begin, names in inside.items() for name in names}
+    return msgspec.structs.replace(
+        lane, waiting=waiting - placed.keys(), home={**lane.home, **placed}, windows=windows
+    )
 
 
 def _in_order(lane: Lane, names: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from rigs.daemon import Home, Message, until
+from rigs.target import Receiver, receiving
 from tocsin.detector.alerts import (
     Context,
     Happening,
@@ -95,6 +96,11 @@ def test_killed_between_acknowledgement_and_commit_the_same_group_comes_again(
     running.stop()
     assert {one["group_id"] for one in groups(home)} == {first["group_id"]}
     assert {member["entity"] for member in groups(home)[-1]["members"]} == set(names)
+    with receiving(Receiver()) as receiver:
+        forwarder = home.background("alerts", "forward", "--groups", "--to", "webhook", "--url", receiver.url)
+        until(lambda: len(receiver.posts) == len(groups(home)), "all to be forwarded")
+        forwarder.stop()
+    assert [post.json for post in receiver.posts] == groups(home)
     ends, admin = home.ends("alerts"), home.broker.admin()
     assert admin.group_offsets(f"{home.topic('group')}.groups", list(ends)) == ends
     admin.close()
