@@ -26,9 +26,9 @@ from tocsin.detector.alerts import (
     message_of,
 )
 from tocsin.detector.forward_payload import Rules
+from tocsin.detector.forward_run import plan
 from tocsin.detector.forward_target import target_of
 from tocsin.detector.forwarder import Forwarder, Plan
-from tocsin.detector.forwarding import plan
 from tocsin.detector.group_messages import decode_word
 from tocsin.detector.group_messages import message_of as group_message
 from tocsin.detector.grouping import Heard
