@@ -22,16 +22,27 @@ PLACES = ("stream", "entity", "alert_id")
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert, of which no more is demanded than forwarding needs."""
+    """An alert or a group of them, of which no more is demanded than forwarding needs."""
 
     schema_version: str
-    alert_id: AlertId
+    alert_id: AlertId = ""
+    group_id: AlertId = ""
     status: str
     labels: dict[str, str]
     annotations: dict[str, Any]
     starts_at: Time
     ends_at: Time | None = None
     event_time: str = ""
+
+    def __post_init__(self) -> None:
+        """It must have a name. ValueError where it has none, which decoding says as every other fault."""
+        if not (self.alert_id or self.group_id):
+            raise ValueError("it has neither alert_id nor group_id")
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What tells it from all others: the label and its value."""
+        return ("alert_id", self.alert_id) if self.alert_id else ("group_id", self.group_id)
 
     @property
     def resolved(self) -> bool:
@@ -73,7 +84,7 @@ def alertmanager(alert: Envelope, now_us: int, rules: Rules) -> dict[str, Any]:
     if alert.resolved:
         end = max(begin, min(alert.ends_at or now, now))
     told = {
-        "labels": {**alert.labels, "alert_id": alert.alert_id},
+        "labels": {**alert.labels, alert.identity[0]: alert.identity[1]},
         "annotations": texts(alert),
         "startsAt": begin,
         "endsAt": end,
@@ -85,7 +96,7 @@ def alertmanager(alert: Envelope, now_us: int, rules: Rules) -> dict[str, Any]:
 
 
 def _named(alert: Envelope) -> tuple[str, ...]:
-    return alert.labels.get("stream", ""), alert.labels.get("entity", ""), alert.alert_id
+    return alert.labels.get("stream", ""), alert.labels.get("entity", ""), alert.identity[1]
 
 
 def texts(alert: Envelope) -> dict[str, str]:

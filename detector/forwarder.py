@@ -186,9 +186,9 @@ class Forwarder:
         if isinstance(one.alert, DataError):
             return
         if one.alert.resolved:
-            self._active.pop(one.alert.alert_id, None)
+            self._active.pop(one.alert.identity[1], None)
         else:
-            self._active[one.alert.alert_id] = one
+            self._active[one.alert.identity[1]] = one
 
     # -- posting -------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class Forwarder:
                 if self._accepted(one, answer):
                     self.counts["resent"] += 1
                 elif isinstance(one.alert, Envelope):
-                    del self._active[one.alert.alert_id]
+                    del self._active[one.alert.identity[1]]
             if done < min(first + BATCH, len(known)):
                 return
         self._resend_at = self._clocks.monotonic() + self._plan.resend_s
@@ -252,7 +252,7 @@ class Forwarder:
         self.counts["refused"] += 1
         # The id in the text, not beside it: repeats of one text are rationed, and each of these is to be seen.
         log.error(
-            f"the target refuses the alert {one.alert.alert_id}, it is not sent again: {answer.why}",
+            f"the target refuses the alert {one.alert.identity[1]}, it is not sent again: {answer.why}",
             extra={"topic": one.part[0], "partition": one.part[1], "offset": one.offset},
         )
         return False
@@ -323,7 +323,7 @@ def _told(batch: Batch) -> Iterator[Told]:
 
 def _named(one: Told) -> dict[str, str]:
     alert = one.alert
-    return {"alert_id": alert.alert_id, "status": alert.status} if isinstance(alert, Envelope) else {}
+    return dict([alert.identity], status=alert.status) if isinstance(alert, Envelope) else {}
 
 
 def _into(future: Future[Answer], target: Target, body: bytes) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from ..errors import SettingsError
 from .settings_forward import Forward
+from .settings_group import Group
 from .settings_kinds import SECRET, Duration, plain
 from .settings_pages import Field, fields
 from .settings_sections import (
@@ -39,6 +40,7 @@ __all__ = [
     "Decode",
     "Duration",
     "Forward",
+    "Group",
     "Http",
     "Incidents",
     "Kafka",
@@ -72,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     decode: Decode = Decode()
     http: Http = Http()
     forward: Forward = Forward()
+    group: Group = Group()
     log: Log = Log()
     file: str | None = None
 
@@ -165,6 +168,7 @@ def settings_hash(settings: Settings, stream: Stream) -> str:
     ignored = (
         "topics",
         "alerts",
+        "groups",
         "scores",
         "dead_letter",
         "changelog",
@@ -306,6 +310,12 @@ def _check_together(settings: Settings, sources: Sources) -> None:
             "an open incident would end by itself between two messages."
         )
     claimed: dict[str, str] = {f"group {settings.forward.group_id}": "group_id of [forward]"}
+    if settings.group.group_id and f"group {settings.group.group_id}" in claimed:
+        raise SettingsError(
+            f"{where} [forward] group_id and [group] group_id are both {settings.group.group_id!r}: each needs one of "
+            "its own."
+        )
+    claimed[f"group {settings.group.group_id}"] = "group_id of [group]"
     for stream in settings.streams:
         if stream.lags > stream.window:
             raise SettingsError(
@@ -326,7 +336,12 @@ def _check_together(settings: Settings, sources: Sources) -> None:
         }
         if stream.rekey:
             roles |= {"rekeyed": stream.rekeyed, "group of rekeying": f"group {stream.rekey_group}"}
-        mixed = {"alerts": stream.alerts, "dead_letter": stream.dead_letter, "scores": stream.scores}
+        mixed = {
+            "alerts": stream.alerts,
+            "groups": stream.groups,
+            "dead_letter": stream.dead_letter,
+            "scores": stream.scores,
+        }
         for role, topic in [
             *roles.items(),
             *((f"topics[{i}]", t) for i, t in enumerate(stream.topics)),

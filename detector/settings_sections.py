@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from .settings_forward import Forward
+from .settings_group import Group
 from .settings_kinds import BUDGET, Duration, Scalar, span, text
 from .settings_stream import Stream
 
@@ -238,5 +239,6 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "decode": Decode,
     "http": Http,
     "forward": Forward,
+    "group": Group,
     "log": Log,
 }

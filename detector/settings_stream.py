@@ -95,6 +95,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         str, topic("Topic of the records keyed by entity, with `rekey`. Empty: `NAME.rekeyed`.")
     ] = ""
     alerts: Annotated[str, topic("Topic of the alerts. Empty: `NAME.alerts`.")] = ""
+    groups: Annotated[
+        str, topic("Topic of what `tocsin alerts group` tells, needed for that alone. Empty: `NAME.groups`.")
+    ] = ""
     scores: (
         Annotated[str, topic("Topic of the scores, one message per scored record. Empty: none are written.")]
         | None
@@ -165,6 +168,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         fill(self, "topics", self.topics or (self.name,))
         fill(self, "rekeyed", self.rekeyed or f"{self.name}.rekeyed")
         fill(self, "alerts", self.alerts or f"{self.name}.alerts")
+        fill(self, "groups", self.groups or f"{self.name}.groups")
         fill(self, "dead_letter", self.dead_letter or f"{self.name}.dead-letters")
         fill(self, "changelog", self.changelog or f"{self.name}.changelog")
         fill(self, "control", self.control or f"{self.name}.control")

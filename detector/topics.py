@@ -50,8 +50,11 @@ class Report(NamedTuple):
         return not any(finding.fatal for finding in self.findings)
 
 
-def needs(stream: Stream, kafka: Kafka, existing: Mapping[str, TopicInfo]) -> list[Need]:
+def needs(
+    stream: Stream, kafka: Kafka, existing: Mapping[str, TopicInfo], *, groups: bool = False
+) -> list[Need]:
     """The topics of a stream, inputs first; what follows the input follows the one that is there.
+    With `groups` also what `tocsin alerts group` needs.
 
     Partition p of the changelog holds the state of partition p of every topic that is scored, so it has as many
     partitions as the largest of them.
@@ -81,16 +84,26 @@ def needs(stream: Stream, kafka: Kafka, existing: Mapping[str, TopicInfo]) -> li
     found += [
         need("changelog", stream.changelog, parts, COMPACT, read | write, exact=True),
         need("control", stream.control, 1, COMPACT, read | write, exact=True),
-        need("alerts", stream.alerts, parts, DELETE, write),
+        need("alerts", stream.alerts, parts, DELETE, read | write if groups else write),
         need("dead letters", stream.dead_letter, parts, DELETE, write),
     ]
     if stream.scores:
         found.append(need("scores", stream.scores, parts, DELETE, write))
+    if groups:
+        found.append(need("groups", stream.groups, parts, DELETE, read | write))
     return found
 
 
-def check(broker: Broker, settings: Settings, streams: Iterable[Stream], *, create: bool = False) -> Report:
+def check(
+    broker: Broker,
+    settings: Settings,
+    streams: Iterable[Stream],
+    *,
+    create: bool = False,
+    groups: bool = False,
+) -> Report:
     """Look at every topic that the streams need and, with `create`, make those that are missing.
+    With `groups` also at what `tocsin alerts group` needs.
 
     Raises BrokerUnavailable where nobody answers, and BrokerError where a topic cannot be made.
     """
@@ -99,7 +112,7 @@ def check(broker: Broker, settings: Settings, streams: Iterable[Stream], *, crea
         existing = admin.topics()
         report = Report([], [], [])
         for stream in streams:
-            for need in needs(stream, settings.kafka, existing):
+            for need in needs(stream, settings.kafka, existing, groups=groups):
                 report.needs.append(need)
                 if need.topic not in existing and create:
                     config = need.config if broker.capabilities.admin else {}
@@ -126,7 +139,8 @@ def _examine(need: Need, info: TopicInfo | None, admin: Admin, broker: Broker) -
                 "does not exist, or this client may not see it",
                 f"make it with {need.partitions} partition{'s' * (need.partitions > 1)}"
                 f"{' and cleanup.policy=compact' * (need.config == COMPACT)}, or run "
-                "`tocsin check --connect --create-topics`; on a secured cluster allow DESCRIBE",
+                f"`tocsin check --connect --create-topics{' --groups' * (need.role == 'groups')}`; on a secured "
+                "cluster allow DESCRIBE",
             )
         ]
     found = []

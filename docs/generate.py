@@ -1,4 +1,4 @@
-"""Writes what is made from the code: pages of what it lists, and the schema of alerts. `make docs` runs it."""
+"""Writes what is made from the code: pages of what it lists, and schemas. `make docs` runs it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tocsin import errors
 from tocsin.detector.alerts import alert_schema
 from tocsin.detector.cli import load_command
 from tocsin.detector.cli.table import COMMANDS
+from tocsin.detector.group_messages import group_schema
 from tocsin.detector.metric_defs import DEFINITIONS, Definition
 from tocsin.detector.settings_pages import markdown as settings
 
@@ -149,6 +150,11 @@ def schema() -> str:
     return json.dumps(alert_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
+def schema_of_groups() -> str:
+    """The JSON Schema of a group of alerts, likewise."""
+    return json.dumps(group_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics,
     "settings.md": settings,
@@ -157,11 +163,13 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": messages,
     "alert.schema.json": schema,
     "../detector/schemas/alert.schema.json": schema,
+    "group.schema.json": schema_of_groups,
+    "../detector/schemas/group.schema.json": schema_of_groups,
 }
 
 
 def main() -> None:
-    """Write all pages, and the JSON Schema of an alert."""
+    """Write all pages, and the JSON Schemas."""
     for name, page in PAGES.items():
         path = (FOLDER / name).resolve()
         path.write_text(page(), encoding="utf-8")

@@ -16,6 +16,7 @@ import pytest
 import tocsin
 from rigs.source import ROOT
 from tocsin.detector import alerts
+from tocsin.detector import group_messages as groups
 from tocsin.detector.changelog import Decision
 from tocsin.detector.changes import Change
 from tocsin.detector.cli import load_command
@@ -186,8 +187,8 @@ def test_the_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:
     assert load(path, environ={}).stream().name == "web"
 
 
-def example() -> dict[str, Any]:
-    found = re.search(r"```json\n(.*?)```", (DOCS / "alerts.md").read_text(), re.DOTALL)
+def example(page: str = "alerts.md") -> dict[str, Any]:
+    found = re.search(r"```json\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert found
     content: dict[str, Any] = json.loads(found[1])
     return content
@@ -204,6 +205,20 @@ def test_the_published_schema_is_the_one_in_the_package() -> None:
     published = (DOCS / "alert.schema.json").read_bytes()
     assert published == (ROOT / "detector" / "schemas" / "alert.schema.json").read_bytes()
     jsonschema.validate(example(), json.loads(published))
+
+
+def test_the_example_of_a_group_is_one_and_every_field_is_explained() -> None:
+    published = (DOCS / "group.schema.json").read_bytes()
+    assert published == (ROOT / "detector" / "schemas" / "group.schema.json").read_bytes()
+    grouped, page = example("grouping.md"), DOCS / "grouping.md"
+    jsonschema.validate(grouped, json.loads(published))
+    read = msgspec.json.decode(json.dumps(grouped), type=groups.Grouped)
+    assert json.loads(msgspec.json.encode(read)) == grouped, "it holds a field that groups do not have"
+    first = min(grouped["members"], key=lambda member: str(member["starts_at"]))
+    assert grouped["group_id"] == groups.group_id("web", "web", first["alert_id"])
+    explained = set(table(page, "field"))
+    for kind in (groups.Grouped, groups.GroupNotes, groups.GroupMember):
+        assert set(kind.__struct_fields__) - {"schema_version", "annotations"} <= explained, kind
 
 
 def test_the_page_of_subscribers_shows_the_example_as_it_is() -> None:

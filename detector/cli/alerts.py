@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from .alert_reading import good, line_of, messages_of, opened, plain, print_alert, status_of
 from .common import (
     ConfigOption,
     JsonOption,
@@ -17,20 +16,12 @@ from .common import (
     moment,
     notice,
     print_json,
-    print_json_line,
     print_table,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ...pipelines.brokers.base import Broker
-    from ..alert_topic import Read
-    from ..alerts import Alert
-    from ..settings import Settings, Stream
+from .many import group as group_alerts
+from .many import rank
 
 app = command_app()
-
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="An alert_id, or a unique beginning of one.")]
 EntityOption = Annotated[
     str, typer.Option("--entity", metavar="GLOB", help="Only those of matching entities.")
@@ -52,7 +43,7 @@ def tail(
 
     from ..alert_topic import follow_alerts
 
-    with _opened(config, stream) as (_, chosen, broker):
+    with opened(config, stream) as (_, chosen, broker):
         left = count
         reads = follow_alerts(broker, chosen.alerts)
         next(reads)
@@ -65,7 +56,7 @@ def tail(
                 continue
             if not fnmatchcase(read.alert.labels.entity, entity):
                 continue
-            _print(read.alert, json)
+            print_alert(read.alert, json)
             if left is not None:
                 left -= 1
                 if left == 0:
@@ -86,15 +77,15 @@ def list_alerts(
     from ..alert_topic import read_alerts
     from ..alerts import Status, latest
 
-    with _opened(config, stream) as (_, chosen, broker):
-        found = latest(_good(read_alerts(broker, chosen.alerts))).values()
+    with opened(config, stream) as (_, chosen, broker):
+        found = latest(good(read_alerts(broker, chosen.alerts))).values()
     shown = [
         alert
         for alert in sorted(found, key=lambda alert: (alert.starts_at, alert.alert_id))
         if fnmatchcase(alert.labels.entity, entity) and not (firing and alert.status is not Status.FIRING)
     ]
     if json:
-        print_json([_plain(alert) for alert in shown])
+        print_json([plain(alert) for alert in shown])
         return
     print_table(
         ("id", "status", "severity", "entity", "began (UTC)", "ended", "peak", "features"),
@@ -122,18 +113,18 @@ def show(
     """Show every message of one incident."""
     from ..alerts import Kind
 
-    with _opened(config, stream) as (_, chosen, broker):
-        messages = _messages(broker, chosen, alert)
+    with opened(config, stream) as (_, chosen, broker):
+        messages = messages_of(broker, chosen, alert)
     if json:
-        print_json([_plain(message) for message in messages])
+        print_json([plain(message) for message in messages])
         return
     for message in messages:
         notes, of_records = message.annotations, message.kind is not Kind.TEST or None
-        typer.echo(_line(message))
+        typer.echo(line_of(message))
         facts = {
             "alert_id": message.alert_id,
             "kind": message.kind.value,
-            "status": _status(message),
+            "status": status_of(message),
             "summary": notes.summary,
             "began": message.starts_at,
             "ended": message.ends_at,
@@ -165,10 +156,11 @@ def explain(
     from ..changes import Versioned
     from ..control import artefacts_of, read_all
     from ..explaining import explain as explained
-    from ..explaining import plain, rules_in_force
+    from ..explaining import plain as plain_facts
+    from ..explaining import rules_in_force
 
-    with _opened(config, stream) as (settings, chosen, broker):
-        messages = _messages(broker, chosen, alert)
+    with opened(config, stream) as (settings, chosen, broker):
+        messages = messages_of(broker, chosen, alert)
         try:
             found = read_all(broker, chosen.control, artefacts_of(settings, chosen))
         except UnknownTopic:  # a stream that no daemon has served yet
@@ -176,9 +168,9 @@ def explain(
     changes = [one for one in found if isinstance(one, Versioned)]
     explanation = explained(messages, rules_in_force(settings.incidents, changes), changes)
     if json:
-        print_json(plain(explanation))
+        print_json(plain_facts(explanation))
         return
-    typer.echo(_line(messages[-1]))
+    typer.echo(line_of(messages[-1]))
     for paragraph in explanation.text:
         typer.echo(f"  {paragraph}")
 
@@ -213,14 +205,14 @@ def trial(
             f"--severity {severity} --for {lasting}: allowed are warning or critical, and a duration such as 30s, 5m."
         ) from None
     stop = threading.Event()
-    with _opened(config, stream) as (_, chosen, broker), on_signals(stop.set):
+    with opened(config, stream) as (_, chosen, broker), on_signals(stop.set):
         told = trial_alert(chosen.name, grade, time.time_ns() // 1000, chosen.runbook)
         publish_alert(broker, chosen.alerts, told)
-        _print(told, json)
+        print_alert(told, json)
         stop.wait(open_s)
         told = trial_over(told, time.time_ns() // 1000)
         publish_alert(broker, chosen.alerts, told)
-        _print(told, json)
+        print_alert(told, json)
 
 
 @app.command()
@@ -243,6 +235,9 @@ def forward(
     group: Annotated[
         str | None, typer.Option("--group", metavar="NAME", help="The consumer group; one for each target.")
     ] = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="What `alerts group` tells, in the place of the alerts.")
+    ] = False,
 ) -> None:
     """Bring alerts to an Alertmanager or a webhook, until stopped. Without --stream, those of all streams."""
     from .. import logs
@@ -254,7 +249,7 @@ def forward(
     streams = settings.streams if stream is None else (settings.stream(stream),)
     chosen = target(settings)
     logs.configure(settings.log, (*secrets(settings), *chosen.secrets))
-    run(settings, streams, chosen)
+    run(settings, streams, chosen, groups=groups)
 
 
 @app.command()
@@ -281,8 +276,8 @@ def resolve(
     from ..control import artefacts_of, publish
     from ..signed import signed_by
 
-    with _opened(config, stream) as (settings, chosen, broker):
-        last = _messages(broker, chosen, alert)[-1]
+    with opened(config, stream) as (settings, chosen, broker):
+        last = messages_of(broker, chosen, alert)[-1]
         if last.status is not Status.FIRING:
             raise DataError(
                 f"The incident {last.alert_id} of {last.labels.entity} is already resolved "
@@ -291,7 +286,7 @@ def resolve(
         if last.kind is Kind.TEST:
             over = trial_over(last, time.time_ns() // 1000)
             publish_alert(broker, chosen.alerts, over)
-            _print(over, json)
+            print_alert(over, json)
             return
         change = Resolve(
             **signed_by(author, reason),
@@ -307,74 +302,5 @@ def resolve(
         typer.echo(f"change {version}: resolve {last.alert_id} of {last.labels.entity}")
 
 
-@contextmanager
-def _opened(config: Path | None, stream: str | None) -> Iterator[tuple[Settings, Stream, Broker]]:
-    from ...pipelines.brokers import open_broker
-
-    settings = load_settings(config)
-    chosen = settings.stream(stream)
-    broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
-    try:
-        yield settings, chosen, broker
-    finally:
-        broker.close()
-
-
-def _good(reads: Iterable[Read]) -> Iterator[Alert]:
-    """The alerts; what is none is counted and said once."""
-    faults, first = 0, ""
-    for read in reads:
-        if read.alert is not None:
-            yield read.alert
-        else:
-            faults, first = faults + 1, first or read.fault
-    if faults:
-        notice(f"skipped {faults} messages that are no alerts; the first: {first}")
-
-
-def _messages(broker: Broker, stream: Stream, beginning: str) -> list[Alert]:
-    """Every message of the one incident whose id begins so. DataError where there is none or several."""
-    from ...errors import DataError
-    from ..alert_topic import read_alerts
-
-    found: dict[str, list[Alert]] = {}
-    for alert in _good(read_alerts(broker, stream.alerts)):
-        if beginning and alert.alert_id.startswith(beginning):
-            found.setdefault(alert.alert_id, []).append(alert)
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if not found:
-        raise DataError(
-            f"No alert on {stream.alerts!r} has an id that begins with {beginning!r}. `tocsin alerts "
-            "list` shows them."
-        )
-    raise DataError(
-        f"{len(found)} alerts have ids that begin with {beginning!r}: {', '.join(sorted(found)[:5])}. "
-        "Give more of it."
-    )
-
-
-def _print(alert: Alert, json: bool) -> None:
-    """One message, at once: as a line of JSON or as `_line`."""
-    if json:
-        print_json_line(_plain(alert))
-    else:
-        typer.echo(_line(alert))
-
-
-def _status(alert: Alert) -> str:
-    return alert.status.value + (f" ({alert.annotations.reason})" if alert.annotations.reason else "")
-
-
-def _line(alert: Alert) -> str:
-    late = " (late)" if alert.annotations.late else ""
-    return (
-        f"{alert.event_time}  {alert.status.value:<8}  {alert.labels.severity.value:<8}  "
-        f"{alert.alert_id[:12]}  {alert.annotations.summary}{late}"
-    )
-
-
-def _plain(alert: Alert) -> object:
-    import msgspec
-
-    return msgspec.to_builtins(alert)
+app.command("group")(group_alerts)
+app.command("rank")(rank)

@@ -25,6 +25,9 @@ def check(
     create: Annotated[
         bool, typer.Option("--create-topics", help="Make the topics that are missing; implies --connect.")
     ] = False,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Look at what `alerts group` needs as well; implies --connect.")
+    ] = False,
     accept: Annotated[
         bool,
         typer.Option(
@@ -44,7 +47,7 @@ def check(
     if accept:
         connect = True
         _accept(settings, streams)
-    report = _ask(settings, streams, create) if connect or create else None
+    report = _ask(settings, streams, create, groups) if connect or create or groups else None
     if json:
         found = (
             {"topics": report.needs, "created": report.created, "findings": report.findings} if report else {}
@@ -88,7 +91,7 @@ def _accept(settings: Settings, streams: tuple[Stream, ...]) -> None:
                 )
 
 
-def _ask(settings: Settings, streams: tuple[Stream, ...], create: bool) -> Report:
+def _ask(settings: Settings, streams: tuple[Stream, ...], create: bool, groups: bool) -> Report:
     import time
     from contextlib import closing
 
@@ -97,7 +100,7 @@ def _ask(settings: Settings, streams: tuple[Stream, ...], create: bool) -> Repor
     from ..topics import check as look
 
     with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
-        report = look(broker, settings, streams, create=create)
+        report = look(broker, settings, streams, create=create, groups=groups)
         if report.good:
             for one in streams:
                 report.findings.extend(layout.look(broker, one))

@@ -147,3 +147,25 @@ def test_a_trial_says_that_it_is_one() -> None:
     assert not {"score", "p_value", "threshold", "model_version"} & found["annotations"].keys()
     over = sent(msgspec.to_builtins(trial_over(alert, ONSET + 5)))
     assert (over["labels"], over["endsAt"]) == (found["labels"], rfc3339(ONSET + 5))
+
+
+def test_a_group_has_its_own_identity_and_no_other() -> None:
+    group = {
+        "schema_version": "1.0",
+        "group_id": "a" * 32,
+        "status": "firing",
+        "labels": {"alertname": "TocsinGroup", "stream": "servers", "group": "web", "severity": "critical"},
+        "annotations": {"summary": "3 entities", "entities": 3, "open": 2, "escalation": None},
+        "members": [{"alert_id": "b" * 32}],
+        "starts_at": rfc3339(ONSET),
+        "ends_at": None,
+        "updated_at": rfc3339(ONSET),
+    }
+    found = sent(group, rules=RULES._replace(source_url="https://g/{entity}/{alert_id}"))
+    assert found["labels"] == {**group["labels"], "group_id": "a" * 32}  # type: ignore[dict-item]
+    assert found["annotations"] == {"summary": "3 entities", "entities": "3", "open": "2"}
+    assert found["startsAt"] == rfc3339(ONSET)
+    assert found["generatorURL"] == f"https://g//{'a' * 32}"
+    del group["group_id"]
+    with pytest.raises(DataError, match="neither alert_id nor group_id"):
+        sent(group)

@@ -14,6 +14,7 @@ from rigs.daemon import until
 from rigs.fixtures import TopicFactory, topics_on
 from rigs.kafka import free_ports
 from rigs.target import Post, Receiver, receiving
+from tocsin.detector import grouping
 from tocsin.detector.alerts import (
     Context,
     Happening,
@@ -25,10 +26,15 @@ from tocsin.detector.alerts import (
     message_of,
 )
 from tocsin.detector.forward_payload import Rules
+from tocsin.detector.forward_run import plan
 from tocsin.detector.forward_target import target_of
 from tocsin.detector.forwarder import Forwarder, Plan
+from tocsin.detector.group_messages import decode_word
+from tocsin.detector.group_messages import message_of as group_message
+from tocsin.detector.grouping import Heard
+from tocsin.detector.settings import load
 from tocsin.detector.stopping import Stopping
-from tocsin.detector.wire import Message
+from tocsin.detector.wire import Message, rfc3339
 from tocsin.errors import NewerSchema
 from tocsin.pipelines.brokers.embedded import EmbeddedBroker
 
@@ -345,6 +351,47 @@ def test_what_is_no_alert_is_passed_over_and_a_newer_major_is_not(
     assert one.forwarder.counts["unreadable"] == 1
     assert any(f"{topic}[0] at offset 1" in record.message for record in caplog.records)
     assert committed(broker, topic)[0] == 3  # an upgraded forwarder begins with the one that was too new
+
+
+def grouped(open_: int) -> Message:
+    word = {"schema_version": "1.1", "kind": "anomaly", "status": "firing", "annotations": {}}
+    heard = []
+    for number in range(3):
+        labels = {"stream": "servers", "entity": f"h{number}", "group": "web", "severity": "warning"}
+        content = {**word, "alert_id": f"{number:032}", "labels": labels, "starts_at": rfc3339(START)}
+        heard.append(Heard(START, decode_word(json.dumps(content).encode(), "it")))
+        if number >= open_:
+            over = {**content, "status": "resolved", "ends_at": rfc3339(START)}
+            heard.append(Heard(START, decode_word(json.dumps(over).encode(), "it")))
+    (one,) = grouping.update(grouping.init(), heard, START + SECOND, grouping.Rules(SECOND, 3, 20, 0.1))[1]
+    return group_message(one)
+
+
+def test_groups_are_forwarded_like_alerts(broker: EmbeddedBroker, topic: str, receiver: Receiver) -> None:
+    publish(broker, topic, grouped(3))
+    with life(broker, topic, receiver.url, resend_s=0.2):
+        until(lambda: len(receiver.posts) >= 3, "it to be told again")
+        publish(broker, topic, grouped(0))
+        until(lambda: committed(broker, topic)[0] == 2, "its end to be committed")
+    told_of = receiver.alerts()
+    (name,) = {alert["labels"]["group_id"] for alert in told_of}
+    assert name == json.loads(grouped(3).value or b"")["group_id"]
+    assert (is_open(told_of[0]), is_open(told_of[-1])) == (True, False)
+    assert told_of[0]["labels"] == {
+        "alertname": "TocsinGroup",
+        "stream": "servers",
+        "group": "web",
+        "severity": "warning",
+        "group_id": name,
+    }
+    assert told_of[0]["annotations"]["summary"] == "3 entities of web at once: h0, h1, h2; 3 open"
+
+
+def test_what_is_forwarded_follows_the_settings() -> None:
+    settings = load(None, {"TOCSIN__STREAM__NAME": "web", "TOCSIN__FORWARD__TO": "webhook", "HOME": "/tmp"})
+    assert plan(settings, settings.streams)[:2] == (("web.alerts",), "tocsin.web.forward.webhook")
+    groups = plan(settings, settings.streams, groups=True)
+    assert groups[:2] == (("web.groups",), "tocsin.web.forward.groups.webhook")
 
 
 def test_a_stop_does_not_wait_for_a_target_that_hangs(

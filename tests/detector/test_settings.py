@@ -88,6 +88,20 @@ def test_several_streams(write) -> None:
         settings.stream("web")
 
 
+def test_groups_may_share_a_topic_but_nothing_else(write) -> None:
+    same = '[streams.a]\ngroups = "many"\n[streams.b]\ngroups = "many"\n'
+    assert [stream.groups for stream in load(write(same), {}).streams] == ["many", "many"]
+    with pytest.raises(
+        SettingsError, match=r"groups of stream a and alerts of stream a are both 'a\.alerts'"
+    ):
+        load(write('[stream]\nname = "a"\ngroups = "a.alerts"\n'), {})
+    both = '[stream]\nname = "a"\n[forward]\ngroup_id = "g"\n[group]\ngroup_id = "g"\n'
+    with pytest.raises(SettingsError, match=r"\[forward\] group_id and \[group\] group_id are both 'g'"):
+        load(write(both), {})
+    with pytest.raises(SettingsError, match=r"group_id of \[group\] are both 'group tocsin\.a'"):
+        load(write('[stream]\nname = "a"\n[group]\ngroup_id = "tocsin.a"\n'), {})
+
+
 def test_streams_may_share_input_and_alerts_but_never_state(write) -> None:
     same = '[streams.a]\ntopics = ["in"]\nalerts = "out"\n[streams.b]\ntopics = ["in"]\nalerts = "out"\n'
     assert len(load(write(same), {}).streams) == 2

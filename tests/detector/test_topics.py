@@ -86,6 +86,19 @@ def test_missing_topics_are_named_then_made_then_good(broker: Broker, name: str)
     admin.close()
 
 
+def test_what_grouping_needs_is_looked_at_and_made_only_where_asked_for(broker: Broker, name: str) -> None:
+    settings = settings_for(name)
+    made = check(broker, settings, settings.streams, create=True)
+    assert f"{name}.groups" not in made.created
+    (finding,) = check(broker, settings, settings.streams, groups=True).findings
+    assert (finding.subject, finding.fatal) == (f"groups topic {name}.groups", True)
+    assert "`tocsin check --connect --create-topics --groups`" in finding.fix
+    made = check(broker, settings, settings.streams, create=True, groups=True)
+    assert (made.good, made.created) == (True, [f"{name}.groups"])
+    rights = {need.role: need.rights for need in made.needs}
+    assert (rights["alerts"], rights["groups"]) == ({"READ", "WRITE", "DESCRIBE"},) * 2
+
+
 def test_a_changelog_of_another_width_is_wrong(broker: Broker, name: str) -> None:
     settings = settings_for(name)
     admin = broker.admin()
