@@ -143,8 +143,8 @@ def incidents(outcome: Outcome, names: Names) -> list[str | None]:
     return ids
 
 
-def score_rows(outcome: Outcome, names: Names) -> ScoreRows:
-    """One row of scores.parquet per record of the batch, in its order."""
+def score_rows(outcome: Outcome, names: Names, top: int = TOP_FEATURES) -> ScoreRows:
+    """One row of scores.parquet per record of the batch, in its order; each names up to `top` features."""
     count = len(outcome.verdict)
     row = outcome.row
     score, p, threshold = (
@@ -156,7 +156,7 @@ def score_rows(outcome: Outcome, names: Names) -> ScoreRows:
     versions: list[str | None] = [None] * count
     features: list[list[str] | None] = [None] * count
     shares: list[list[float] | None] = [None] * count
-    best = np.argsort(-outcome.shares, axis=1, kind="stable")[:, :TOP_FEATURES]
+    best = np.argsort(-outcome.shares, axis=1, kind="stable")[:, :top]
     chosen = np.take_along_axis(outcome.shares, best, axis=1).astype(np.float64)
     for i, (at, known) in enumerate(zip(row.tolist(), incidents(outcome, names), strict=True)):
         ids[at] = known

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+TOP = 1000
+"""All features, so that a ranking can be judged."""
 TOCSIN = [sys.executable, "-m", "tocsin.detector.cli"]
 CONFIGURATION = '[stream]\nname = "{name}"\n\n[registry]\npath = "registry"\n'
 
@@ -51,7 +53,7 @@ class Stream:
 
     def replay(self, files: Iterable[Path], *more: str) -> dict[str, Scores]:
         """Scores and incidents by entity."""
-        self._run("replay", "--out", "scores.parquet", *more, "--data", *map(str, files))
+        self._run("replay", "--out", "scores.parquet", "--top", str(TOP), *more, "--data", *map(str, files))
         table = pq.read_table(self.folder / "scores.parquet")
         names = table["entity"].to_numpy()
         columns = [

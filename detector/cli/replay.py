@@ -29,6 +29,9 @@ def replay(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="WHEN", help="The end; now by default.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write scores.parquet there.")] = None,
+    top: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Features named in each row of scores.parquet, at most.")
+    ] = 3,
     alerts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the alerts there, a line each.")
     ] = None,
@@ -74,7 +77,7 @@ def replay(
         for step in prepared.steps():
             _count(tally, step)
             if writer and step.outcome is not None:
-                writer.write(score_rows(step.outcome, prepared.names))
+                writer.write(score_rows(step.outcome, prepared.names, top))
             for alert in step.alerts if told else ():
                 assert told is not None
                 told.write((message_of(alert).value or b"") + b"\n")
