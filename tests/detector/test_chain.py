@@ -532,7 +532,9 @@ def test_a_missing_channel_adds_nothing_and_is_not_blamed(shared_fleet: Fleet, s
     assert np.isnan(state.window.values[0, (int(state.window.head[0]) - 1) % 16, 2])  # never the last value
     row = announcing.score_rows(outcome, life.names)
     assert shared_fleet.features[2] not in (row.top_features[0] or [])
-    assert announcing.score_rows(outcome, life.names, top=1).top_features[0] == (row.top_features[0] or [])[:1]
+    assert (
+        announcing.score_rows(outcome, life.names, top=1).top_features[0] == (row.top_features[0] or [])[:1]
+    )
 
 
 def test_a_counter_that_falls_is_missing_and_counts_on(shared_fleet: Fleet, settled: Any) -> None:
