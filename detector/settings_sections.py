@@ -156,8 +156,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     commit_every: Annotated[
         Duration,
         span(
-            "What was read is committed this often, once what it brought is acknowledged. After a crash what came "
-            "since is read again.",
+            "What was read is committed this often, once what it brought is acknowledged; rekeying goes by it too. "
+            "After a crash what came since is read again.",
             "100ms",
             "1m",
         ),

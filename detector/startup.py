@@ -84,7 +84,7 @@ def members_of(stream: Stream) -> tuple[str, ...]:
     return tuple(name for name in TABLE if not stream.members or name in stream.members)
 
 
-def check_fits(name: str, registry: Registry, settings: Settings, stream: Stream) -> None:
+def check_promotable(name: str, registry: Registry, settings: Settings, stream: Stream) -> None:
     """Raises ArtefactError where a version cannot be trusted, or could not score the stream as it stands."""
     try:
         schema = schema_of(stream, registry, settings)

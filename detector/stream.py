@@ -190,7 +190,7 @@ class StreamLoop:
             self._land()
         self._s.ledger.acknowledged(self._outbox.acknowledged())
         now = self._s.clocks.monotonic()
-        if now - self._committed_at >= self._s.commit_every_s:
+        if self._commit_due(now):
             self._checkpoint(now)
         while self._questions:
             self._drain()
@@ -312,6 +312,9 @@ class StreamLoop:
         return self._applier.act(behind)
 
     # -- checkpoints -----------------------------------------------------------------------------
+
+    def _commit_due(self, now: float) -> bool:
+        return now - self._committed_at >= self._s.commit_every_s
 
     def _checkpoint(self, now: float) -> None:
         """Acknowledge alerts, then state where it is due, then commit offsets: in this order."""

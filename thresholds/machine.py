@@ -4,7 +4,7 @@ NORMAL -> PENDING at the first anomalous record, whose event time is the onset. 
 the last m records are anomalous, or at once beyond level + fast_margin; PENDING -> NORMAL when the last m
 hold no anomalous one. FIRING ends when exit_k records in a row lie below the threshold less exit_margin, or
 by a level change: after level_change_us the slow average is re-based to the mean score of that time's second
-half.
+half. `level.shadow_row` opens and ends by the same rules; the numbers are `state.Rules`.
 """
 
 from __future__ import annotations

@@ -128,15 +128,17 @@ def ranking(bench: Bench, sets: tuple[str, ...], name: str) -> tuple[dict[str, A
         bench.say(f"{name}: {one}")
         judged += replayed(bench.stream(f"{name}-{one}"), data.entities(one))
     told = floors(bench, [one.entity for one in judged])
-    scores = {f"{key(one.entity)}/tocsin": (one.test.label, one.scores.score) for one in judged}
-    for one in judged:
+    scores = {}
+    labelled = [one for one in judged if one.test.label.any()]  # there is no ranking without an event
+    for one in labelled:
+        scores[f"{key(one.entity)}/tocsin"] = (one.test.label, one.scores.score)
         for detector, (_, test) in told[key(one.entity)].items():
             scores[f"{key(one.entity)}/{detector}"] = (one.test.label, test)
     figures = ranked(bench, scores)
     detectors = ["tocsin", *next(iter(told.values()))]
     measured: dict[str, Any] = {}
     for detector in detectors:
-        own = {key(one.entity): figures[f"{key(one.entity)}/{detector}"] for one in judged}
+        own = {key(one.entity): figures[f"{key(one.entity)}/{detector}"] for one in labelled}
         seen = [_seen(one, detector, told) for one in judged]
         vus = {entity: found["vus_pr"] for entity, found in own.items()}
         measured[detector] = {
@@ -148,9 +150,8 @@ def ranking(bench: Bench, sets: tuple[str, ...], name: str) -> tuple[dict[str, A
             "entities": {key(one.entity): each.told() for one, each in zip(judged, seen, strict=True)},
         }
     for detector in detectors[1:]:
-        differences = np.array(
-            [measured["tocsin"]["vus_pr"][e] - measured[detector]["vus_pr"][e] for e in told]
-        )
+        own_vus, its_vus = (measured[who]["vus_pr"] for who in ("tocsin", detector))
+        differences = np.array([own_vus[entity] - its_vus[entity] for entity in own_vus])
         measured[detector]["tocsin_better_by"] = interval(differences)
     return measured, judged
 

@@ -213,7 +213,7 @@ def _serve(
     from ..control import artefacts_of
     from ..promotion import move, move_local
     from ..signed import signed_by
-    from ..startup import check_fits
+    from ..startup import check_promotable
 
     reason, author, local, json = said
     signed: dict[str, str] = {**signed_by(author, reason or kind)}  # type: ignore[dict-item]
@@ -221,7 +221,7 @@ def _serve(
     chosen = settings.stream(stream)
 
     def check(version: str) -> None:
-        check_fits(version, registry, settings, chosen)
+        check_promotable(version, registry, settings, chosen)
 
     if local:
         moved = move_local(registry, check, name, signed)
