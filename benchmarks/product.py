@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from . import report
-from .report import Bar, at_most
+from .report import Bar, at_most, say
 from .terminal import Terminal, metric, ready, until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -177,7 +177,6 @@ def main() -> int:
             return 2
     where = report.machine()
     told.out.parent.mkdir(parents=True, exist_ok=True)
-    say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
     bars: list[Bar] = []
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:

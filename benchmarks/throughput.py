@@ -23,7 +23,7 @@ import numpy as np
 
 from . import feed, latency, report, service
 from .feed import FAST, FULL, PARTITIONS, Message, Size
-from .report import Bar, at_least
+from .report import Bar, at_least, say
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -212,7 +212,6 @@ def main() -> int:
     size, mode = (FAST, "fast") if told.fast else (FULL, "full")
     size = size._replace(repetitions=told.repetitions or size.repetitions)
     where = report.machine()
-    say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
     with tempfile.TemporaryDirectory() as name, Rig(Path(name) / "kafka", quick=False) as rig:
         folder = Path(name)
         fleet = feed.fleet_of(size)

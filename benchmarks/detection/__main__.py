@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import report
-from ..report import Bar
+from ..report import Bar, say
 from . import cases, data
 
 
@@ -34,7 +34,6 @@ def main() -> int:
         print(f"cannot run: {data.folder()} is no folder; set TOCSIN_DATA", file=sys.stderr)
         return 2
     where = report.machine()
-    say = lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)  # noqa: E731
     bars: list[Bar] = []
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -37,7 +37,7 @@ class Bench(NamedTuple):
     def ask(self, what: str, arrays: Mapping[str, NDArray[Any]], out: str) -> Path:
         """Run the judge."""
         source = self.folder / f"{what}-in.npz"
-        np.savez(source, **arrays)  # type: ignore[arg-type]
+        np.savez(source, **arrays)
         target = self.folder / out
         command = [str(self.judge), "-m", "benchmarks.detection.judge", what, str(source), str(target)]
         subprocess.run(command, cwd=data.ROOT, check=True)

@@ -24,7 +24,8 @@ SUBSET = 20_000
 def scaled(train: Floats, test: Floats) -> Pair:
     """z-scores by train, clipped; a dead channel that wakes up stands at the clip."""
     mean, sd = np.nanmean(train, axis=0), np.nanstd(train, axis=0) + 1e-6
-    return tuple(np.nan_to_num(np.clip((x - mean) / sd, -CLIP, CLIP)) for x in (train, test))  # type: ignore[return-value]
+    one, two = (np.nan_to_num(np.clip((x - mean) / sd, -CLIP, CLIP)) for x in (train, test))
+    return one, two
 
 
 def lagged(x: Floats, before: Floats, lags: int) -> Floats:

@@ -29,7 +29,7 @@ app = command_app()
 SHOWN = 20
 WIDTH = 80
 SAME_HOURS = 0.8
-DAY_US = 23 * 3_600_000_000
+NEARLY_A_DAY_US = 23 * 3_600_000_000
 """A day, less what a window of 24 h may lack at its ends."""
 
 
@@ -190,7 +190,10 @@ def _notes(before: Gathered, now: Gathered, compared: Compared) -> list[str]:
             f"The model was trained on {100 * share:.0f} % of the reference's records, which flatters their scores: "
             "only much counts there. A reference from after the training shows more."
         )
-    if compared.hours < SAME_HOURS or min(one.last_us - one.first_us for one in (before, now)) < DAY_US:
+    if (
+        compared.hours < SAME_HOURS
+        or min(one.last_us - one.first_us for one in (before, now)) < NEARLY_A_DAY_US
+    ):
         notes.append(
             "The windows lie in other hours of the day, or one is shorter than a day: what moved may be the daily "
             "course. Compare whole days."

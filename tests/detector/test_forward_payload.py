@@ -162,7 +162,7 @@ def test_a_group_has_its_own_identity_and_no_other() -> None:
         "updated_at": rfc3339(ONSET),
     }
     found = sent(group, rules=RULES._replace(source_url="https://g/{entity}/{alert_id}"))
-    assert found["labels"] == {**group["labels"], "group_id": "a" * 32}  # type: ignore[dict-item]
+    assert found["labels"] == {**group["labels"], "group_id": "a" * 32}
     assert found["annotations"] == {"summary": "3 entities", "entities": "3", "open": "2"}
     assert found["startsAt"] == rfc3339(ONSET)
     assert found["generatorURL"] == f"https://g//{'a' * 32}"

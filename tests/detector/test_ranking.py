@@ -42,7 +42,7 @@ def test_one_that_fails_its_own_bound_passes_with_a_later_one() -> None:
 
 
 def candidate(name: str, p: float | None, basis: str = "empirical", **more: object) -> Candidate:
-    return Candidate(name, str(more.get("severity", "warning")), more.get("score", 1.0), p, basis)  # type: ignore[arg-type]
+    return Candidate(name, str(more.get("severity", "warning")), more.get("score", 1.0), p, basis)
 
 
 def test_what_has_no_usable_p_value_has_its_place_by_severity_and_is_no_discovery() -> None:

@@ -234,7 +234,7 @@ def test_offsets_are_committed_as_often_as_is_set(stage: Stage) -> None:
         due.append(now)
         stage.loop._committed_at = now
 
-    stage.loop._checkpoint = checkpoint  # type: ignore[method-assign]
+    stage.loop._checkpoint = checkpoint
     for _ in range(20):
         stage.loop._turn()
     gaps = [after - before for before, after in pairwise(due)]

@@ -23,7 +23,6 @@ from tocsin.detector.alerts import (
 )
 from tocsin.detector.alerts import message_of as alert_message
 from tocsin.detector.changes import BudgetChange, Resolve, Versioned, message_of
-from tocsin.detector.cli import main
 from tocsin.detector.control import Artefacts, read_all
 from tocsin.pipelines.brokers import Broker, open_broker
 
@@ -68,24 +67,6 @@ def broker() -> Iterator[Broker]:
     producer.flush(10)
     yield found
     found.close()
-
-
-@pytest.fixture
-def tocsin(
-    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tocsin.toml").write_text(
-        f'[kafka]\nbootstrap = "{broker.bootstrap}"\n[stream]\nname = "servers"\n'
-    )
-
-    def run(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(args)
-        done = capsys.readouterr()
-        return int(left.value.code or 0), done.out, done.err
-
-    return run
 
 
 def test_list_shows_the_last_of_each_incident(tocsin: Run) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from rigs.source import ROOT
@@ -20,7 +19,6 @@ from tocsin.detector.alerts import (
     top_features,
     trial_alert,
 )
-from tocsin.detector.cli import main
 from tocsin.detector.group_messages import group_schema
 from tocsin.pipelines.brokers import Broker, open_broker
 
@@ -68,24 +66,6 @@ def broker() -> Iterator[Broker]:
         publish_alert(found, "servers.alerts", one)
     yield found
     found.close()
-
-
-@pytest.fixture
-def tocsin(
-    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tocsin.toml").write_text(
-        f'[kafka]\nbootstrap = "{broker.bootstrap}"\n[stream]\nname = "servers"\n'
-    )
-
-    def run(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(args)
-        done = capsys.readouterr()
-        return int(left.value.code or 0), done.out, done.err
-
-    return run
 
 
 def test_rank_shows_what_is_open_in_the_order_in_which_to_look(
