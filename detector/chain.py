@@ -70,6 +70,10 @@ class Work:
         """[s] the slots of the segment."""
         return self.records.slot[self.accepted.row[self.segment]]
 
+    def times(self) -> NDArray[np.int64]:
+        """[s] the event times of the segment."""
+        return self.records.time_us[self.accepted.row[self.segment]]
+
 
 class Chain:
     """The stages over one stream's state."""
@@ -147,9 +151,10 @@ class Chain:
         first.run(self.state, work)
         n = len(work.accepted.row)
         work.columns = columns_of(n, records.values.shape[1])
-        slots = records.slot[work.accepted.row]
+        slots, times = records.slot[work.accepted.row], records.time_us[work.accepted.row]
+        turn = location.turns(slots, times, ruling.model.period_us)
         while work.end < n:
-            work.start, work.end = work.end, location.next_cut(self.state.location, slots, work.end)
+            work.start, work.end = work.end, location.next_cut(self.state.location, slots, turn, work.end)
             for stage in later:
                 stage.run(self.state, work)
         return Outcome(
@@ -173,7 +178,8 @@ def build_chain(
     """The chain over `state` for models that look at `lags` records, in reading order.
 
     The first stage sees the whole batch, the others one segment at a time: a segment ends where an entity that
-    is learning its own location may complete, so that no outcome depends on where batches were cut. With `alignment`
+    is learning its own location may complete, or where one begins a period, so that no outcome depends on where batches
+    were cut. With `alignment`
     (long format) single measurements first become records.
     """
     length = state.window.values.shape[1]
@@ -196,7 +202,7 @@ def build_chain(
             "smooth, combine, rolling threshold, p-value, incident; calibration every 256 records",
             _decide,
         ),
-        Stage("learn", "a new entity's own location and scale, from its clean records", _learn),
+        Stage("learn", "location and scale: a new entity's own, and slowly every entity's, from clean records", _learn),
         Stage("drift", "ADWIN on standardised block means of score, input level and missing rate", _drift),
     )
     return Chain(state, stages, lags, alignment)
@@ -205,6 +211,8 @@ def build_chain(
 def _score(state: StreamState, work: Work) -> None:
     slots, here = work.slots(), work.segment
     accepted = work.accepted
+    last_us = state.decision.core["last_us"][slots]
+    location.follow(state.location, slots, work.times(), last_us, work.ruling.model.period_us)
     work.scored = work.ruling.model.scorer.score(
         state.assigned.panel[slots],
         accepted.window[here],
@@ -218,8 +226,7 @@ def _score(state: StreamState, work: Work) -> None:
 
 def _decide(state: StreamState, work: Work) -> None:
     slots, here = work.slots(), work.segment
-    rows = work.accepted.row[here]
-    times = work.records.time_us[rows]
+    rows, times = work.accepted.row[here], work.times()
     trained = (times >= state.assigned.trained_from[slots]) & (times <= state.assigned.trained_to[slots])
     block = drift.block_records(work.ruling.model.version.trained_entities)
     state.progress.block_records[work.records.part[rows]] = block
@@ -255,7 +262,12 @@ def _learn(state: StreamState, work: Work) -> None:
     here = work.segment
     slots = work.slots()
     completed = location.learn(
-        state.location, slots, work.clean, work.accepted.window[here, -1], work.accepted.jump[here]
+        state.location,
+        slots,
+        work.clean,
+        work.accepted.window[here, -1],
+        work.accepted.jump[here],
+        state.decision.core["pace"][slots],
     )
     if len(completed):
         begin_medians(state.decision, slots[completed], work.ruling.prior)

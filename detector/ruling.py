@@ -33,6 +33,8 @@ class Model(NamedTuple):
     """[E+1] event times, microseconds; NO_TIME in the last."""
     reference: dict[str, NDArray[np.float64]]
     """Signal -> [2] mean and sd of block means in training: what drift is measured against."""
+    period_us: int
+    """The period of event time at whose turns a location follows its entity."""
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import ArtefactError
 from ..models.panel import Scorer
 from ..models.version import Version
+from ..pipelines.location import period_of
 from ..pipelines.schema import FeatureSchema
 from ..thresholds.budget import default_budget, parse_budget
 from ..thresholds.calibration import Calibration, stack, take
@@ -46,6 +47,7 @@ def loaded(version: Version, schema: FeatureSchema) -> Model:
     scorer = Scorer(version.params, version.positions(schema.names), len(schema.names))
     scorer.warm()
     fields = {name: version.calibration[name] for name in Calibration._fields}
+    records, span_us = fields["counts"][-1].sum(dtype=np.float64), int(fields["span_us"][-1])
     return Model(
         version,
         scorer,
@@ -57,6 +59,7 @@ def loaded(version: Version, schema: FeatureSchema) -> Model:
             signal: np.array([version.reference["mean"][i], version.reference["sd"][i]])
             for i, signal in enumerate(SIGNALS)
         },
+        period_of(float(records), span_us),
     )
 
 

@@ -113,8 +113,8 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
 class Incidents(msgspec.Struct, frozen=True, kw_only=True):
     """When an incident opens and when it is over."""
 
-    k: Annotated[int, Meta(description="Anomalous records that open an incident …", ge=1, le=7)] = 3
-    m: Annotated[int, Meta(description="… among this many in a row.", ge=1, le=7)] = 5
+    k: Annotated[int, Meta(description="Anomalous records that open an incident …", ge=1, le=7)] = 2
+    m: Annotated[int, Meta(description="… among this many in a row.", ge=1, le=7)] = 3
     exit_margin: Annotated[
         float,
         Meta(description="How far below the threshold the score must be to count as over.", ge=0.0, le=5.0),

@@ -1,11 +1,17 @@
 """Where each entity's channels stand and how far they spread: from the version, or learnt from its records.
 
-An entity that the model version knows keeps the location trained for it. A new one starts with its group's
+An entity that the model version knows starts with the location trained for it. A new one starts with its group's
 and learns its own from running float64 moments (Welford) over its first `LIMIT` clean scored records, those
 outside pending and firing incidents. At the last of them its own takes over, from the next record on.
 
+From then on a location *follows* its entity slowly: two float64 EWMAs a channel, of the values and of their
+squared distance from the mean, and two of the jumps, over clean records only. They take the place of the location
+in force at the first record of each period of event time, never with less than half of the spread that it began
+with, lest a channel that rests for weeks makes an anomaly of its next move.
+
 So that this does not depend on how records were cut into batches, a batch is scored in segments: `next_cut`
-says where the next one must end: before a record whose entity may have completed earlier in the segment.
+says where the next one must end: before a record whose location may have changed since another record of its
+entity in the segment.
 """
 
 from __future__ import annotations
@@ -17,16 +23,25 @@ from numpy.typing import NDArray
 
 from ..models.scaling import JUMP_MEAN, JUMP_SD, MEAN, SD, floored_sd
 from ..thresholds.jit import kernel
+from .records import NO_TIME
 
 LIMIT = 500
 """Clean records from which an entity's own location comes."""
 FEWEST = 50
 """A channel with fewer present values among them keeps its group's location."""
+FOLLOW_SHARE = 1 / 16
+"""A location follows with this share of the pace of the slow average of the score: half of an entity's train records
+are its half-life, at least 1,600 records."""
+PERIOD_RECORDS = 256
+"""A period of event time holds about so many records of an entity."""
+LEAST_SPREAD = 0.5
+"""Of the spread that following began with."""
+NO_PERIOD = 0
 FROM_VERSION, LEARNING, OWN = range(3)
 
 
 class LocationState(NamedTuple):
-    """Per slot: the location in force, and the moments while an entity learns its own."""
+    """Per slot: the location in force, and the moments that its own is learnt from or that it follows."""
 
     location: NDArray[np.float32]
     """[N, 4, F] mean, floored sd, mean of jumps, floored sd of jumps."""
@@ -38,20 +53,21 @@ class LocationState(NamedTuple):
     """[N, F] present values among them."""
     mean: NDArray[np.float64]
     square: NDArray[np.float64]
-    """[N, F] sum of squared deviations from the running mean."""
-    largest: NDArray[np.float64]
-    """[N, F] max |x|."""
+    """[N, F] sum of squared deviations from the running mean while learning, then their EWMA."""
     jump_mean: NDArray[np.float64]
     jump_square: NDArray[np.float64]
+    bound: NDArray[np.float32]
+    """[N, 2, F] max |x| (and nothing) while learning, then the least sd of values and of jumps."""
 
 
 def init(slots: int, features: int) -> LocationState:
     """Slots at mean 0 and sd 1 that learn nothing, until `install` gives them a location."""
     location = np.zeros((slots, 4, features), np.float32)
     location[:, [SD, JUMP_SD]] = 1.0
-    moments = [np.zeros((slots, features), np.float64) for _ in range(5)]
+    moments = [np.zeros((slots, features), np.float64) for _ in range(4)]
     seen = np.zeros((slots, features), np.int32)
-    return LocationState(location, np.zeros(slots, np.uint8), np.zeros(slots, np.int32), seen, *moments)
+    bound = np.zeros((slots, 2, features), np.float32)
+    return LocationState(location, np.zeros(slots, np.uint8), np.zeros(slots, np.int32), seen, *moments, bound)
 
 
 def install(
@@ -65,15 +81,70 @@ def install(
     state.phase[slots] = np.where(learning, LEARNING, FROM_VERSION)
     for column in state[2:]:
         column[slots] = 0
+    _begin_to_follow(state, slots[~learning])
 
 
-def next_cut(state: LocationState, slots: NDArray[np.int32], start: int, limit: int = LIMIT) -> int:
+def period_of(records: float, span_us: int) -> int:
+    """The period, in microseconds, of entities with so many records in so much event time: a power of two.
+
+    NO_PERIOD where that tells nothing.
+    """
+    if not (records > 0 and span_us > 0):
+        return NO_PERIOD
+    return int(2 ** round(np.log2(PERIOD_RECORDS * span_us / records)))
+
+
+def turns(slots: NDArray[np.int32], time_us: NDArray[np.int64], period_us: int) -> NDArray[np.int64]:
+    """[n] where a row begins a period, the row before it of the same slot; else, or where there is none, -1.
+
+    `slots` [n] and their event times [n], in the order of the rows.
+    """
+    found = np.full(len(slots), -1, np.int64)
+    if period_us == NO_PERIOD or len(slots) == 0:
+        return found
+    period = time_us // period_us
+    if period.min() == period.max():
+        return found
+    order = np.argsort(slots, kind="stable")
+    before, after = order[:-1], order[1:]
+    turned = (slots[before] == slots[after]) & (period[before] != period[after])
+    found[after[turned]] = before[turned]
+    return found
+
+
+def next_cut(
+    state: LocationState, slots: NDArray[np.int32], turn: NDArray[np.int64], start: int, limit: int = LIMIT
+) -> int:
     """End of the longest segment of rows from `start` in which no row's location can still change.
 
-    `slots` [n] are the slots of the rows to be scored, in order; the segment is `start` to the returned row,
-    without it, and holds at least one row.
+    `slots` [n] are the slots of the rows to be scored, in order, and `turn` [n] their `turns`; the segment is
+    `start` to the returned row, without it, and holds at least one row.
     """
-    return int(_next_cut(state.phase, state.learnt, slots, start, limit))
+    return int(_next_cut(state.phase, state.learnt, slots, turn, start, limit))
+
+
+def follow(
+    state: LocationState,
+    slots: NDArray[np.int32],
+    time_us: NDArray[np.int64],
+    last_us: NDArray[np.int64],
+    period_us: int,
+) -> None:
+    """Before a segment is scored, let the location of each slot that begins a period there become what it follows.
+
+    `slots` and `time_us` [n] of the segment's rows, `last_us` [n] when each slot was last decided, or NO_TIME.
+    """
+    if period_us == NO_PERIOD:
+        return
+    turned = (time_us // period_us != last_us // period_us) & (last_us != NO_TIME)
+    if not turned.any():
+        return
+    mine = np.unique(slots[turned])
+    mine = mine[state.phase[mine] != LEARNING]
+    state.location[mine, MEAN] = state.mean[mine]
+    state.location[mine, SD] = np.maximum(np.sqrt(state.square[mine]), state.bound[mine, 0])
+    state.location[mine, JUMP_MEAN] = state.jump_mean[mine]
+    state.location[mine, JUMP_SD] = np.maximum(np.sqrt(state.jump_square[mine]), state.bound[mine, 1])
 
 
 def learn(
@@ -82,14 +153,16 @@ def learn(
     clean: NDArray[np.bool_],
     values: NDArray[np.float32],
     jumps: NDArray[np.float32],
+    pace: NDArray[np.float64],
     limit: int = LIMIT,
 ) -> NDArray[np.int64]:
     """Take in a scored segment: `values` [n, F] of its newest records and their `jumps`, NaN is missing.
 
-    Returns the rows at which an entity completed; its own location is in force from now on.
+    `pace` [n] is that of the slow average of each row's entity. Returns the rows at which an entity completed; its own
+    location is in force from now on.
     """
     completed = np.empty(len(slots), np.int64)
-    found = _learn(state, slots, clean, values, jumps, limit, completed)
+    found = _learn(state, slots, clean, values, jumps, pace, limit, completed)
     rows = completed[:found]
     if found:
         _take_over(state, slots[rows])
@@ -99,7 +172,7 @@ def learn(
 def _take_over(state: LocationState, slots: NDArray[np.int32]) -> None:
     seen = state.seen[slots]
     divisor = np.maximum(seen, 1)
-    largest = state.largest[slots]
+    largest = state.bound[slots, 0].astype(np.float64)
     own = np.empty((len(slots), 4, seen.shape[1]), np.float64)
     own[:, MEAN] = state.mean[slots]
     own[:, SD] = floored_sd(np.sqrt(state.square[slots] / divisor), largest)
@@ -108,15 +181,32 @@ def _take_over(state: LocationState, slots: NDArray[np.int32]) -> None:
     enough = (seen >= FEWEST)[:, None, :]
     state.location[slots] = np.where(enough, own.astype(np.float32), state.location[slots])
     state.phase[slots] = OWN
+    _begin_to_follow(state, slots)
+
+
+def _begin_to_follow(state: LocationState, slots: NDArray[np.int32]) -> None:
+    location = state.location[slots].astype(np.float64)
+    state.mean[slots] = location[:, MEAN]
+    state.square[slots] = location[:, SD] ** 2
+    state.jump_mean[slots] = location[:, JUMP_MEAN]
+    state.jump_square[slots] = location[:, JUMP_SD] ** 2
+    state.bound[slots] = LEAST_SPREAD * state.location[slots][:, [SD, JUMP_SD]]
 
 
 @kernel
 def _next_cut(
-    phase: NDArray[np.uint8], learnt: NDArray[np.int32], slots: NDArray[np.int32], start: int, limit: int
+    phase: NDArray[np.uint8],
+    learnt: NDArray[np.int32],
+    slots: NDArray[np.int32],
+    turn: NDArray[np.int64],
+    start: int,
+    limit: int,
 ) -> int:
     end = start
     while end < len(slots):
         slot = slots[end]
+        if turn[end] >= start:
+            break
         if phase[slot] == LEARNING:
             if learnt[slot] >= limit:
                 break
@@ -135,29 +225,38 @@ def _learn(
     clean: NDArray[np.bool_],
     values: NDArray[np.float32],
     jumps: NDArray[np.float32],
+    pace: NDArray[np.float64],
     limit: int,
     completed: NDArray[np.int64],
 ) -> int:
     found = 0
     for row in range(len(slots)):
         slot = slots[row]
-        if state.phase[slot] != LEARNING or not clean[row] or state.learnt[slot] >= limit:
+        learning = state.phase[slot] == LEARNING
+        if not clean[row] or (learning and state.learnt[slot] >= limit):
             continue
+        gain = FOLLOW_SHARE * pace[row]
         for j in range(values.shape[1]):
             x, r = np.float64(values[row, j]), np.float64(jumps[row, j])
             if np.isnan(x) or np.isnan(r):
                 continue
+            far, jumped = x - state.mean[slot, j], r - state.jump_mean[slot, j]
+            if not learning:
+                state.mean[slot, j] += gain * far
+                state.square[slot, j] = (1.0 - gain) * (state.square[slot, j] + gain * far * far)
+                state.jump_mean[slot, j] += gain * jumped
+                state.jump_square[slot, j] = (1.0 - gain) * (state.jump_square[slot, j] + gain * jumped * jumped)
+                continue
             state.seen[slot, j] += 1
             n = state.seen[slot, j]
-            before = x - state.mean[slot, j]
-            state.mean[slot, j] += before / n
-            state.square[slot, j] += before * (x - state.mean[slot, j])
-            state.largest[slot, j] = max(state.largest[slot, j], abs(x))
-            before = r - state.jump_mean[slot, j]
-            state.jump_mean[slot, j] += before / n
-            state.jump_square[slot, j] += before * (r - state.jump_mean[slot, j])
-        state.learnt[slot] += 1
-        if state.learnt[slot] == limit:
-            completed[found] = row
-            found += 1
+            state.mean[slot, j] += far / n
+            state.square[slot, j] += far * (x - state.mean[slot, j])
+            state.bound[slot, 0, j] = max(state.bound[slot, 0, j], abs(values[row, j]))
+            state.jump_mean[slot, j] += jumped / n
+            state.jump_square[slot, j] += jumped * (r - state.jump_mean[slot, j])
+        if learning:
+            state.learnt[slot] += 1
+            if state.learnt[slot] == limit:
+                completed[found] = row
+                found += 1
     return found

@@ -38,7 +38,7 @@ WAIT: Final = 64
 LEAST_P: Final = 1e-12
 
 LEVELS: Final = 32
-LEVEL_STEP: Final = 0.25
+LEVEL_STEP: Final = 0.125
 TOP_LEVEL: Final = LEVELS * LEVEL_STEP
 HIGHEST_LEVEL: Final = 16.0
 

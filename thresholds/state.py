@@ -116,9 +116,9 @@ class PartState(NamedTuple):
 class Rules(NamedTuple):
     """The incident machine's rules; the same for all entities of a stream."""
 
-    k: int = 3
+    k: int = 2
     """Anomalous records among the last `m` that open an incident."""
-    m: int = 5
+    m: int = 3
     exit_k: int = 3
     """Records in a row below threshold - exit_margin that resolve it."""
     exit_margin: float = 0.1

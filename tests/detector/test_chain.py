@@ -114,10 +114,11 @@ def test_no_call_is_made_per_record(shared_stand: Stand, shared_fleet: Fleet) ->
         f"{sum(few.values())} calls for 100 records, {sum(many.values())} for 10,000; drift {counted[10_000][1]}"
     )
     python = [{name: n for name, n in c.items() if ".py:" in name} for c in (few, many)]
-    assert python[0] == python[1]
+    # the turn of a period of event time may cut the longer batch in two
+    assert all(n <= 2 * max(python[0].get(name, 0), 1) for name, n in python[1].items())
     assert sum(python[0].values()) > 20
     # C functions too, but for what the scorer's blocks and freed arrays bring
-    assert sum(many.values()) <= sum(few.values()) + 20
+    assert sum(many.values()) <= 2 * sum(few.values()) + 20
 
 
 # -- what it says of itself ------------------------------------------------------------------------
@@ -232,7 +233,7 @@ def test_a_new_entity_becomes_its_own(shared_stand: Stand, shared_fleet: Fleet) 
                 assert "own scale" in (view.warming(state, 0, 16, 5) or "")
     assert seen == [(Learning.LOCATION, 1), (Learning.MEDIANS, 2), (Learning.OWN, 3)]
     assert (state.decision.median[0] != medians).all()
-    np.testing.assert_array_equal(state.location.location[0], own)
+    assert (state.location.location[0] != own).any()  # it follows the entity from there on
     assert view.warming(state, 0, 16, 5) is None
     first = shared_fleet.values[feed.rows[0][: location.LIMIT], 0]
     assert own[0, 0] == pytest.approx(np.nanmean(first), rel=0.05)

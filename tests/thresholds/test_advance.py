@@ -198,7 +198,7 @@ def test_refreshes_go_by_the_count_not_by_the_batch(bench, calibrated):
         np.zeros(n),
         np.arange(n),
         np.arange(n) * MINUTE,
-        np.exp(rng.normal(-0.7, 0.3, (n, 1))),
+        np.exp(rng.normal(-0.7, 0.03, (n, 1))),
         np.zeros(n),
         np.zeros(n),
     )

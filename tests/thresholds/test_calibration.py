@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 from tocsin.thresholds.calibration import begin_medians, install, level_by_rule, pool, reopen, stack, take
-from tocsin.thresholds.constants import DAY_US, LEVELS, PRIOR_WEIGHT, Caution, Learning, Phase
+from tocsin.thresholds.constants import (
+    DAY_US,
+    LEVEL_STEP,
+    LEVELS,
+    PRIOR_WEIGHT,
+    TOP_LEVEL,
+    Caution,
+    Learning,
+    Phase,
+)
 from tocsin.thresholds.state import init
 
 
@@ -83,7 +92,7 @@ def test_the_prior_is_the_sum_and_keeps_the_budget_of_all(calibrated):
     assert prior.counts.sum() == 12000
     np.testing.assert_array_equal(prior.openings[0], given.openings.sum(0))
     assert prior.span_us.tolist() == [12 * DAY_US]
-    assert prior.level.tolist() == [7 * 0.25]  # 12 allowed: openings 48, 42, ..., 12, 6
+    assert prior.level.tolist() == [7 * LEVEL_STEP]  # 12 allowed: openings 48, 42, ..., 12, 6
     assert prior.half_life.tolist() == [200.0]
     assert prior.median.tolist() == [[5.0, 6.0]]
     few = pool(given, 0.01, np.zeros(2), np.zeros(2))
@@ -97,10 +106,10 @@ def test_rows_are_taken_and_stacked(calibrated):
 
 
 def test_another_budget_moves_the_level_by_the_openings_counted(calibrated):
-    given = calibrated(np.zeros(1000), level=0.9, days=10)
+    given = calibrated(np.zeros(1000), level=0.4, days=10)
     given.openings[0, :4] = [90, 40, 20, 10]
-    assert level_by_rule(given, 0, 1.0) == (0.9, Caution.NONE)
-    assert level_by_rule(given, 0, 4.0) == (0.5, Caution.NONE)
-    assert level_by_rule(given, 0, 0.01) == (1.25, Caution.SHORT_HISTORY)
+    assert level_by_rule(given, 0, 1.0) == (0.4, Caution.NONE)
+    assert level_by_rule(given, 0, 4.0) == (2 * LEVEL_STEP, Caution.NONE)
+    assert level_by_rule(given, 0, 0.01) == (5 * LEVEL_STEP, Caution.SHORT_HISTORY)
     given.openings[0] = np.full(LEVELS, 100)
-    assert level_by_rule(given, 0, 1.0)[0] > 8.0
+    assert level_by_rule(given, 0, 1.0)[0] > TOP_LEVEL

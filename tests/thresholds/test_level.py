@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tocsin.thresholds.constants import DAY_US, LEVEL_STEP, LEVELS, Caution
+from tocsin.thresholds.constants import DAY_US, LEVEL_STEP, LEVELS, TOP_LEVEL, Caution
 from tocsin.thresholds.level import lowest_level, set_level, shadow_row
 from tocsin.thresholds.opening import openings_at
 from tocsin.thresholds.state import CORE, Rules
@@ -48,19 +48,19 @@ def levelled(openings, *, days, share, anchor, sigma=0.5):
 
 def test_the_fine_level_stands_while_the_rule_picks_its_cell():
     openings = [90, 30, 12, 9, 4]
-    assert levelled(openings, days=10, share=1.0, anchor=0.83) == (0.83, Caution.NONE)
-    assert levelled(openings, days=10, share=1.0, anchor=0.74) == (1.0, Caution.NONE)
-    assert levelled(openings, days=10, share=1.0, anchor=1.01) == (1.0, Caution.NONE)
-    assert levelled(openings, days=4.5, share=1.0, anchor=0.83) == (1.25, Caution.NONE)
+    assert levelled(openings, days=10, share=1.0, anchor=0.42) == (0.42, Caution.NONE)
+    assert levelled(openings, days=10, share=1.0, anchor=0.37) == (0.5, Caution.NONE)
+    assert levelled(openings, days=10, share=1.0, anchor=0.51) == (0.5, Caution.NONE)
+    assert levelled(openings, days=4.5, share=1.0, anchor=0.42) == (0.625, Caution.NONE)
 
 
 def test_with_little_history_the_level_only_rises():
     assert levelled([5, 3], days=0.5, share=1.0, anchor=2.2) == (2.2, Caution.SHORT_HISTORY)
-    assert levelled([9] * 12, days=0.5, share=1.0, anchor=2.2) == (3.25, Caution.SHORT_HISTORY)
+    assert levelled([9] * 12, days=0.5, share=1.0, anchor=1.1) == (13 * LEVEL_STEP, Caution.SHORT_HISTORY)
 
 
 def test_beyond_the_highest_level_the_tail_tells():
     level, _ = levelled([40] * LEVELS, days=10, share=1.0, anchor=1.0, sigma=0.5)
-    assert level == pytest.approx(8.0 + 0.5 * np.log(4))
+    assert level == pytest.approx(TOP_LEVEL + 0.5 * np.log(4))
     assert levelled([40] * LEVELS, days=10, share=1.0, anchor=9.5)[0] == 9.5
     assert levelled([4e6] * LEVELS, days=10, share=1.0, anchor=1.0, sigma=2.0)[0] == 16.0

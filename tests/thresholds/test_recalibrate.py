@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from tocsin.thresholds.calibration import stack
-from tocsin.thresholds.constants import DAY_US, Caution
+from tocsin.thresholds.constants import DAY_US, LEVEL_STEP, Caution
 from tocsin.thresholds.recalibrate import History, recalibrate
 from tocsin.thresholds.state import Rules
 
@@ -56,7 +56,7 @@ def test_with_hardly_any_history_there_is_no_row_and_the_line_shows_what_the_bud
     few, enough = history("c", 2, 255, 4), history("a", 0, 256, 4)
     rows, (change, other) = recalibrate([few, enough], current, 2.0, RULES)
     assert rows.level.tolist() == [other.level_after]
-    assert change.level_after == 0.25 * 11  # 60 allowed in 30 days
+    assert change.level_after == LEVEL_STEP * 11  # 60 allowed in 30 days
     assert np.isnan(change.expected_after)
     assert change.records == 255
 
