@@ -51,7 +51,7 @@ def decided(file: Settings, changes: list[Versioned]) -> tuple[str, int]:
     return ruling.budget.text, ruling.rules.cap
 
 
-FILES = [settings(), settings("9/day"), settings(most=3), settings("9/day", 3, k=2)]
+FILES = [settings(), settings("9/day"), settings(most=3), settings("9/day", 3, k=3)]
 
 
 @pytest.mark.parametrize("first", FILES)
@@ -76,8 +76,8 @@ def test_after_the_first_start_another_file_decides_nothing_until_it_is_publishe
 
 def test_differences_name_what_the_file_says_and_what_is_in_force() -> None:
     now = fold(published(first_changes(InForce(), settings(most=3), REGISTRY))).in_force
-    assert differences(now, settings("9/day", k=2)) == {
-        "incidents.k": (2, 3),
+    assert differences(now, settings("9/day", k=3)) == {
+        "incidents.k": (3, 2),
         "thresholds.budget": ("9/day", "the default"),
         "thresholds.max_incidents": ("the default", 3),
     }
@@ -85,7 +85,7 @@ def test_differences_name_what_the_file_says_and_what_is_in_force() -> None:
 
 def test_a_start_says_what_earlier_versions_have_left_to_the_file() -> None:
     """Topics that an earlier version began hold no cap, and not every rule."""
-    now = InForce(budget="2/day", model="v1", settings={"incidents.k": 2})
+    now = InForce(budget="2/day", model="v1", settings={"incidents.k": 3})
     said = fold([Versioned(0, change) for change in first_changes(now, settings("9/day", 7), REGISTRY)])
     assert (said.in_force.budget, said.in_force.max_incidents) == ("2/day", 7)
     assert "incidents.k" not in said.in_force.settings

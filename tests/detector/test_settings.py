@@ -50,7 +50,7 @@ def test_flags_win_over_environment_over_file_over_defaults(write) -> None:
     assert settings.stream().lags == 2
     assert load(path, environ).stream().lags == 4
     assert load(path, {}).stream().lags == 3
-    assert (settings.stream().window, settings.incidents.m, settings.incidents.k) == (9, 7, 3)
+    assert (settings.stream().window, settings.incidents.m, settings.incidents.k) == (9, 7, 2)
 
 
 def test_environment_alone_is_a_configuration(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_the_hash_changes_with_what_decides_and_not_with_addresses(write) -> Non
 
     base = digest("")
     assert digest("lags = 4\n") != base
-    assert digest("[incidents]\nk = 2\n") != base
+    assert digest("[incidents]\nk = 3\n") != base
     assert digest('[thresholds]\nbudget = "5/day"\n') != base
     assert digest('alerts = "elsewhere"\n[kafka]\nbootstrap = "other:1"\n[log]\nlevel = "debug"\n') == base
 

@@ -13,7 +13,8 @@ from tocsin.thresholds.histogram import count
 from tocsin.thresholds.state import Decided, Rows, Rules, init, init_parts, restart
 
 MINUTE = 60_000_000
-DEFAULT = Rules()
+DEFAULT = Rules(k=3, m=5)
+"""Rules under which one or two anomalous records are not yet an incident, so that timelines have a pending."""
 
 
 def calibration(

@@ -77,7 +77,7 @@ def outcome(bench, given_calibration, rows, cuts, settings, room=256):
     return by_place, dict(zip(DecisionState._fields + PartState._fields, states, strict=True))
 
 
-RULES = Rules(cap=1, level_change_us=DAY_US // 4, gone_after_us=DAY_US // 2)
+RULES = Rules(k=3, m=5, cap=1, level_change_us=DAY_US // 4, gone_after_us=DAY_US // 2)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ MINUTE = 60_000_000
 @given(st.lists(st.integers(-4, 44), min_size=1, max_size=150), st.integers(1, 5), st.integers(1, 4))
 def test_every_shadow_is_the_machine_at_its_level(eighths, k, exit_k):
     x = np.array(eighths) * 0.24
-    rules = Rules(k=k, exit_k=exit_k, level_change_us=10**18)
+    rules = Rules(k=k, m=5, exit_k=exit_k, level_change_us=10**18)
     shadow, openings = np.zeros(LEVELS, np.uint8), np.zeros(LEVELS, np.float32)
     active = 0
     margins = rules.exit_margin, rules.fast_margin

@@ -90,7 +90,7 @@ def test_the_slow_average_stands_still_from_opening_to_close(bench, calibrated):
 
 def test_level_change_rebases_on_the_second_half_of_its_time(bench, calibrated):
     hour = 60 * MINUTE
-    one = bench(calibrated(level=1.0), Rules(level_change_us=10 * hour))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, level_change_us=10 * hour))
     happened = run(
         one, [3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 0], step=hour
     )  # opens at hour 2: 5 hours later is 7
@@ -104,7 +104,7 @@ def test_level_change_rebases_on_the_second_half_of_its_time(bench, calibrated):
 
 def test_level_change_waits_for_records_of_the_second_half(bench, calibrated):
     hour = 60 * MINUTE
-    one = bench(calibrated(level=1.0), Rules(level_change_us=10 * hour))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, level_change_us=10 * hour))
     run(one, [3, 3, 3])
     late = [one.push(4, 20 * hour + i * MINUTE)["events"] for i in range(5)]  # silent in between
     assert late == [[], [], [], [], [int(Kind.LEVEL_CHANGE), RESOLVED]]
@@ -147,7 +147,7 @@ def fire(one, start):
 
 
 def test_beyond_the_cap_a_digest_holds_and_counts(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(cap=2))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=2))
     happened = [fire(one, i * 10 * MINUTE) for i in range(5)]
     digest = [int(Kind.DIGEST_OPENED)], [int(Kind.DIGEST_UPDATED)], [int(Kind.DIGEST_UPDATED)]
     assert happened == [[OPENED, RESOLVED], [OPENED, RESOLVED], *digest]
@@ -163,7 +163,7 @@ def test_beyond_the_cap_a_digest_holds_and_counts(bench, calibrated):
 
 
 def test_a_held_incident_keeps_its_digest_open_into_the_next_day(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(cap=0))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=0))
     assert run(one, [2, 2, 2], start=DAY_US - 3 * MINUTE) == [[], [], [int(Kind.DIGEST_OPENED)]]
     row = one.push(2, DAY_US)
     assert row["events"] == []
@@ -173,7 +173,7 @@ def test_a_held_incident_keeps_its_digest_open_into_the_next_day(bench, calibrat
 
 
 def test_a_digest_of_an_entity_that_is_gone_resolves(bench, calibrated):
-    pair = bench(calibrated(level=1.0), Rules(cap=0), entities=2)
+    pair = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=0), entities=2)
     fire(pair, 0)
     assert pair.push(0, 5 * MINUTE + DAY_US, slot=1)["events"] == [int(Kind.DIGEST_RESOLVED)]
     assert pair.events[-1]["reason"] == Reason.GONE
@@ -191,7 +191,7 @@ def test_an_operator_resolves(one):
 
 
 def test_an_operator_resolves_a_digest(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(cap=0))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=0))
     run(one, [2, 2, 2])
     events = resolve(one.state, 0, 0, 7 * MINUTE, 9)
     assert [int(event["kind"]) for event in events] == [Kind.DIGEST_RESOLVED]
@@ -202,7 +202,7 @@ def test_an_operator_resolves_a_digest(bench, calibrated):
     ("wrong", "says"),
     [
         (Rules(m=8), "last 1 to 7"),
-        (Rules(k=6), "between 1 and m = 5"),
+        (Rules(k=6, m=5), "between 1 and m = 5"),
         (Rules(exit_k=0), "exit_k = 0"),
         (Rules(exit_margin=float("nan")), "exit_margin"),
         (Rules(gone_after_us=-1), "gone_after_us = -1"),

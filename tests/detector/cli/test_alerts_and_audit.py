@@ -142,7 +142,7 @@ def test_explain_says_why_in_words_and_as_json(tocsin: Run) -> None:
     assert code == 0
     assert "scored 3.00, 1.00 above the entity's rolling threshold of 2.00" in out
     assert "Responsible: cpu 0.9 where 0.2 was expected (100%)." in out
-    assert "Opened once 3 of the last 5 records were anomalous" in out
+    assert "Opened once 2 of the last 3 records were anomalous" in out
     assert "It lasted 1m39s of event time" in out
     assert "Ended (recovered): three records in a row lay below the threshold less 0.1." in out
     code, out, _ = tocsin("alerts", "explain", wanted, "--json")
