@@ -26,7 +26,7 @@ from .jit import kernel
 from .level import set_level, shadow_row, take_back
 from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, step
 from .medians import observe, take_over
-from .presence import look, patience
+from .presence import is_awaited, look, patience
 from .smoothing import score_row
 from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Rules, checked
 
@@ -133,6 +133,7 @@ def _advance(
     closed = 0
     mask = (1 << rules.m) - 1
     patient = patience(rules)
+    watchful = patient > 0 or rules.partial_after_us > 0
     for row in range(start, len(rows.slot)):
         if at + ROOM > len(events) or closed == len(blocks):
             return row, at, closed
@@ -152,7 +153,8 @@ def _advance(
                 return row, at, closed
         parts.watermark[part] = mark
         core.seen_us = mark
-        at = look(core, parts, rows, row, lacking[row], mark, rules, events, at)
+        if watchful or is_awaited(core):  # a call costs as much as a tenth of a row
+            at = look(core, parts, rows, row, lacking[row], mark, rules, events, at)
 
         if (
             excused[row]

@@ -134,6 +134,12 @@ def look(
 
 
 @kernel
+def is_awaited(core: Any) -> bool:
+    """Whether a record may end something here, be it that its time is not set any more."""
+    return bool(core.absent_us != NO_TIME or core.behind_us != NO_TIME or core.partial_us != NO_TIME)
+
+
+@kernel
 def is_told(core: Any) -> bool:
     """Whether one of these alerts is open."""
     absent = core.absent_us != NO_TIME and core.absent_us != NEVER
