@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..thresholds.constants import Kind as Code
 from ..thresholds.constants import Phase
 from ..thresholds.events import resolve
 from ..thresholds.state import EVENT
@@ -43,11 +44,21 @@ def _close(chain: Chain, stream: str, part: int, change: Resolve, offset: int) -
     if slot is None or slot >= len(state.decision.core):
         return np.zeros(0, EVENT)
     core = state.decision.core[slot]
-    open_ids = set()
-    if core["phase"] == Phase.FIRING and not core["held"]:
-        open_ids.add(alert_id(stream, change.entity, Kind.ANOMALY, int(core["onset"])))
-    if core["held_count"] > 0:
-        open_ids.add(alert_id(stream, change.entity, Kind.DIGEST, int(core["digest_onset"])))
-    if change.alert_id not in open_ids:
-        return np.zeros(0, EVENT)
-    return resolve(state.decision, slot, part, int(core["last_us"]), offset)
+    last_us = int(core["last_us"])
+
+    def named(kind: Kind, began: str) -> bool:
+        return change.alert_id == alert_id(stream, change.entity, kind, int(core[began]))
+
+    is_open = (core["phase"] == Phase.FIRING and not core["held"] and named(Kind.ANOMALY, "onset")) or (
+        core["held_count"] > 0 and named(Kind.DIGEST, "digest_onset")
+    )
+    if is_open:
+        return resolve(state.decision, slot, part, last_us, offset)
+    for kind, began, code in (
+        (Kind.ABSENCE, "absent_us", Code.ABSENT),
+        (Kind.LATENESS, "behind_us", Code.BEHIND),
+        (Kind.PARTIAL, "partial_us", Code.PARTIAL),
+    ):
+        if named(kind, began):  # whether it is open still, `resolve` knows
+            return resolve(state.decision, slot, part, last_us, offset, kind=code)
+    return np.zeros(0, EVENT)

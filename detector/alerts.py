@@ -32,7 +32,7 @@ from .wire import (
     version_of,
 )
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 CLOUD_EVENT_TYPE = "tocsin.alert"
 SCHEMA_ID = "urn:tocsin:alert:1"
 CONTENT_TYPE = b"application/json"
@@ -52,10 +52,16 @@ class Status(StrEnum):
 
 
 class Kind(StrEnum):
-    """What happened: one incident, a digest of those beyond an entity's daily cap, or nothing but a test."""
+    """What happened: one incident, a digest of those beyond an entity's daily cap, or nothing but a test.
+
+    Absence, lateness and partial are about how an entity's records come, whatever they hold.
+    """
 
     ANOMALY = "anomaly"
     DIGEST = "digest"
+    ABSENCE = "absence"
+    LATENESS = "lateness"
+    PARTIAL = "partial"
     TEST = "test"
 
 
@@ -86,7 +92,12 @@ class Basis(StrEnum):
     PRIOR = "prior"
 
 
-ALERT_NAMES = {Kind.ANOMALY: "TocsinAnomaly", Kind.DIGEST: "TocsinDigest", Kind.TEST: "TocsinTest"}
+ALERT_NAMES = {kind: f"Tocsin{kind.value.capitalize()}" for kind in Kind}
+_OVER = {
+    Kind.ABSENCE: "sends records again",
+    Kind.LATENESS: "its records come in time again",
+    Kind.PARTIAL: "its records are complete again",
+}
 TEST_ENTITY = "tocsin-test"
 
 
@@ -139,6 +150,13 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     held_onsets: Annotated[
         tuple[Time, ...], Meta(description="When the one that this message adds to a digest began.")
     ]
+    in_a_row: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Which incident in a row it is, each begun soon after the recovery before it; 0: another kind.",
+        ),
+    ] = 0
     late: Annotated[bool, Meta(description="The data was older than the configured age when it was judged.")]
     runbook: str
 
@@ -191,6 +209,7 @@ class Happening(NamedTuple):
     held_onsets_us: Sequence[int] = ()
     escalated: bool = False
     """It opened as a warning and has been critical since."""
+    in_a_row: int = 0
 
 
 _DECODER = msgspec.json.Decoder(Alert)
@@ -241,6 +260,7 @@ def alert_of(
         escalation=Severity.CRITICAL if happening.escalated else None,
         held=happening.held,
         held_onsets=tuple(rfc3339(onset) for onset in happening.held_onsets_us),
+        in_a_row=happening.in_a_row,
         late=late,
         runbook=context.runbook,
     )
@@ -290,15 +310,33 @@ def _summary(happening: Happening, features: Sequence[Feature]) -> str:
     entity = happening.entity
     if happening.kind is Kind.TEST:
         return f"{entity}: a test of the way that alerts take, nothing is wrong."
+    if happening.kind in _OVER:
+        return f"{entity}: {_about_records(happening, features)}"
     if happening.kind is Kind.DIGEST:
         incidents = "incident" if happening.held == 1 else "incidents"
         return f"{entity}: {happening.held} more {incidents} than its daily cap, held in this digest"
+    row = f" (incident {happening.in_a_row} in a row)" if happening.in_a_row > 1 else ""
     if happening.status is Status.RESOLVED:
         why = "" if happening.reason is None else f" ({happening.reason.value})"
-        return f"{entity}: ended{why}, peak score {happening.peak:.2f}"
+        return f"{entity}: ended{why}, peak score {happening.peak:.2f}{row}"
     causes = ", ".join(_cause(feature) for feature in features[:3])
-    begin = f"{entity}: score {happening.score:.2f}, threshold {happening.threshold:.2f}"
+    begin = f"{entity}: score {happening.score:.2f}, threshold {happening.threshold:.2f}{row}"
     return f"{begin}; {causes}" if causes else begin
+
+
+def _about_records(happening: Happening, features: Sequence[Feature]) -> str:
+    if happening.status is Status.RESOLVED:
+        return (
+            _OVER[happening.kind]
+            if happening.reason is Resolution.RECOVERED
+            else f"ended ({happening.reason})"
+        )
+    since = f"since {rfc3339(happening.onset_us)}"
+    if happening.kind is Kind.ABSENCE:
+        return f"no record {since}"
+    if happening.kind is Kind.LATENESS:
+        return f"records behind the newest of its partition {since}"
+    return f"no {', '.join(feature.name for feature in features)} {since}"
 
 
 def _cause(feature: Feature) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +13,14 @@ from ..pipelines.records import NO_TIME
 from ..pipelines.windows import Verdict
 from ..thresholds.constants import Basis as BasisCode
 from ..thresholds.constants import Caution
+from ..thresholds.constants import Kind as Code
+from .alerts import TOP_FEATURES as MOST_FEATURES
 from .alerts import Alert, Basis, Context, Feature, Kind, alert_id, alert_of, top_features
 from .changelog import Decision
-from .events import decision_of, happening_of
+from .events import PRESENCE, decision_of, happening_of
 from .outcome import Outcome
 from .scores import ScoreRecord, ScoreRows, score_record
+from .wire import number
 
 TOP_FEATURES = 3
 _BASES = {
@@ -59,8 +62,14 @@ def announcements(outcome: Outcome, names: Names, now_us: int, late_after_us: in
     said = []
     for row, elsewhere, _, i in keyed:
         label = outcome.labels[int(outcome.label[row])]
-        if elsewhere:
-            said.append(_said(events[i], names, label, now_us, late_after_us))
+        code = Code(int(events[i]["kind"]))
+        if elsewhere or code in PRESENCE:
+            lacking = (
+                _lacking(names.features, outcome.expected[row], outcome.lacking[row])
+                if code is Code.PARTIAL
+                else ()
+            )
+            said.append(_said(events[i], names, label, now_us, late_after_us, features=lacking))
             continue
         caution = Caution(int(outcome.caution[row]))
         said.append(
@@ -117,6 +126,12 @@ def _said(
     )
     late = now_us - happening.time_us > late_after_us
     return Said(part, offset, alert_of(happening, context, features, late))
+
+
+def _lacking(names: Sequence[str], expected: Iterable[float], lacking: Iterable[bool]) -> list[Feature]:
+    """The features that a record lacks, in the schema's order, each with an equal share."""
+    found = [(name, number(e)) for name, e, lacks in zip(names, expected, lacking, strict=True) if lacks]
+    return [Feature(name, None, e, 1 / len(found)) for name, e in found[:MOST_FEATURES]]
 
 
 def _elsewhere(outcome: Outcome, event: np.void) -> bool:

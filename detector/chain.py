@@ -24,6 +24,7 @@ from ..pipelines.records import Points, Records, take_rows
 from ..pipelines.windows import Accepted, Verdict
 from ..thresholds import drift
 from ..thresholds.advance import advance
+from ..thresholds.bands import Bands, excused
 from ..thresholds.calibration import begin_medians
 from ..thresholds.state import BLOCK_MEANS, EVENT, Rows
 from ..thresholds.warm import warm
@@ -169,24 +170,32 @@ class Chain:
             refused=np.zeros(0, np.int64),
             blocks=_joined(work.blocks, BLOCK_MEANS),
             window=work.accepted.window,
+            lacking=work.accepted.lacking,
         )
 
 
 def build_chain(
-    state: StreamState, lags: int, far_ahead_us: int, alignment: Alignment | None = None
+    state: StreamState,
+    lags: int,
+    far_ahead_us: int,
+    alignment: Alignment | None = None,
+    bands: Bands | None = None,
 ) -> Chain:
     """The chain over `state` for models that look at `lags` records, in reading order.
 
     The first stage sees the whole batch, the others one segment at a time: a segment ends where an entity that
     is learning its own location may complete, or where one begins a period, so that no outcome depends on where batches
-    were cut. With `alignment`
-    (long format) single measurements first become records.
+    were cut. With `alignment` (long format) single measurements first become records; `bands` say which deviations
+    count.
     """
     length = state.window.values.shape[1]
     counters = state.schema.counter_index
 
     def window(state: StreamState, work: Work) -> None:
         work.accepted = windows.accept(state.window, work.records, counters, lags, far_ahead_us)
+
+    def decide(state: StreamState, work: Work) -> None:
+        _decide(state, work, bands)
 
     stages = (
         Stage(
@@ -199,8 +208,9 @@ def build_chain(
         ),
         Stage(
             "decide",
-            "smooth, combine, rolling threshold, p-value, incident; calibration every 256 records",
-            _decide,
+            "smooth, combine, rolling threshold, p-value, incident; calibration every 256 records"
+            + ("; deviations that do not count excused" if bands is not None else ""),
+            decide,
         ),
         Stage("learn", "location and scale: a new entity's own, and slowly every entity's, from clean records", _learn),
         Stage("drift", "ADWIN on standardised block means of score, input level and missing rate", _drift),
@@ -224,7 +234,7 @@ def _score(state: StreamState, work: Work) -> None:
     work.columns["shares"][here] = work.scored.shares
 
 
-def _decide(state: StreamState, work: Work) -> None:
+def _decide(state: StreamState, work: Work, bands: Bands | None) -> None:
     slots, here = work.slots(), work.segment
     rows, times = work.accepted.row[here], work.times()
     trained = (times >= state.assigned.trained_from[slots]) & (times <= state.assigned.trained_to[slots])
@@ -246,9 +256,24 @@ def _decide(state: StreamState, work: Work) -> None:
             work.scored.level,
         ),
         judged=~trained,
+        lacking=np.asarray(work.accepted.lacking[here].any(axis=1)),
+        excused=None
+        if bands is None
+        else excused(bands, work.accepted.window[here, -1], work.scored.expected, work.scored.shares),
     )
     work.clean = decided.clean
-    for name in ("score", "p", "threshold", "anomalous", "onset", "held", "epoch", "caution", "basis"):
+    for name in (
+        "score",
+        "p",
+        "threshold",
+        "anomalous",
+        "onset",
+        "held",
+        "epoch",
+        "caution",
+        "basis",
+        "excused",
+    ):
         work.columns[name][here] = getattr(decided, name)
     if len(events):
         events["row"] += work.start

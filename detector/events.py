@@ -19,6 +19,15 @@ _KINDS = {
     Code.DIGEST_UPDATED: (Kind.DIGEST, Status.FIRING),
     Code.DIGEST_RESOLVED: (Kind.DIGEST, Status.RESOLVED),
 }
+PRESENCE = {
+    Code.ABSENT: (Kind.ABSENCE, Status.FIRING),
+    Code.PRESENT: (Kind.ABSENCE, Status.RESOLVED),
+    Code.BEHIND: (Kind.LATENESS, Status.FIRING),
+    Code.CAUGHT_UP: (Kind.LATENESS, Status.RESOLVED),
+    Code.PARTIAL: (Kind.PARTIAL, Status.FIRING),
+    Code.COMPLETE: (Kind.PARTIAL, Status.RESOLVED),
+}
+"""About how records come, not what they hold."""
 _REASONS = {
     Reason.RECOVERED: Resolution.RECOVERED,
     Reason.GONE: Resolution.GONE,
@@ -35,7 +44,7 @@ def happening_of(
     code = Code(int(event["kind"]))
     if code is Code.LEVEL_CHANGE:
         return None
-    kind, status = _KINDS[code]
+    kind, status = {**_KINDS, **PRESENCE}[code]
     digest, firing = kind is Kind.DIGEST, status is Status.FIRING
     return Happening(
         kind=kind,
@@ -56,6 +65,7 @@ def happening_of(
         conservative=conservative,
         held=int(event["held"]) if digest else 0,
         held_onsets_us=(int(event["onset"]),) if digest and firing else (),
+        in_a_row=int(event["flaps"]),
         escalated=bool(event["strong"]) and not digest and int(event["severity"]) == Grade.WARNING,
     )
 

@@ -28,6 +28,24 @@ ENDS = {
     ),
     Resolution.OPERATOR: "somebody closed it by hand",
 }
+DAMPED = (
+    "the score lay below the threshold less {exit_margin:g} for longer than the usual three records in a row, as the "
+    "entity flaps"
+)
+ABOUT_RECORDS = {
+    Kind.ABSENCE: "No record of {entity} with a value for {absent_after} ([incidents] absent_after), by the newest "
+    "event time of its partition; its last one is of {starts_at}.",
+    Kind.LATENESS: "The records of {entity} lie {behind_after} or more ([incidents] behind_after) behind the newest "
+    "event time of its partition.",
+    Kind.PARTIAL: "For {partial_after} ([incidents] partial_after) every record of {entity} has lacked a feature that "
+    "it had sent before.",
+}
+"""Why those alerts were raised that go by how records come, not by what they hold."""
+RETURNED = {
+    Kind.ABSENCE: "a record of it has come",
+    Kind.LATENESS: "its records lie less than half of that behind",
+    Kind.PARTIAL: "a record had all features that it has ever sent",
+}
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +157,7 @@ def rules_in_force(configured: Incidents, changes: Sequence[Versioned]) -> Incid
 
 def _opened_by(first: Alert) -> str:
     if first.kind is not Kind.ANOMALY:
-        return "cap" if first.kind is Kind.DIGEST else "test"
+        return "cap" if first.kind is Kind.DIGEST else first.kind.value
     return "fast" if first.labels.severity is Severity.CRITICAL else "k_of_m"
 
 
@@ -149,6 +167,8 @@ def _why(told: _Told, rules: Incidents, above: float | None) -> list[str]:
         return ["A test by `tocsin alerts test`: no record is behind it and nothing is wrong."]
     if first.status is Status.RESOLVED:
         return ["The topic no longer holds the message that opened it; what follows is of its end."]
+    if first.kind in ABOUT_RECORDS:
+        return [_about_records(first, rules)]
     found = []
     if first.kind is Kind.DIGEST:
         found.append(
@@ -176,9 +196,22 @@ def _why(told: _Told, rules: Incidents, above: float | None) -> list[str]:
             if fast
             else f"Opened once {rules.k} of the last {rules.m} records were anomalous ([incidents] k and m)."
         )
+    if notes.in_a_row > 1:
+        flaps = 0 < rules.flap_after <= notes.in_a_row
+        found.append(
+            f"Incident {notes.in_a_row} in a row, each opened within {rules.flap_within} of the recovery before it"
+            + (": the entity flaps, so this one takes a longer quiet to end." if flaps else ".")
+        )
     if notes.conservative is not None:
         found.append(f"Conservative: {CONSERVATIVE.get(notes.conservative, notes.conservative)}.")
     return found
+
+
+def _about_records(first: Alert, rules: Incidents) -> str:
+    said = {name: getattr(rules, name) for name in ("absent_after", "behind_after", "partial_after")}
+    text = ABOUT_RECORDS[first.kind].format(entity=first.labels.entity, starts_at=first.starts_at, **said)
+    missing = ", ".join(feature.name for feature in first.annotations.features)
+    return f"{text} Missing: {missing}." if missing else text
 
 
 def _feature(feature: Feature) -> str:
@@ -194,7 +227,14 @@ def _course(told: _Told, rules: Incidents, closed_by: Resolve | None) -> list[st
     if last.status is Status.FIRING:
         found.append(f"Open since {first.starts_at}; its newest message comes {span} after that.")
     elif notes.reason is not None:
-        words = ENDS[notes.reason].format(**{name: getattr(rules, name) for name in rules.__struct_fields__})
+        words = ENDS[notes.reason]
+        if notes.reason is Resolution.RECOVERED:
+            words = RETURNED.get(first.kind, DAMPED if 0 < rules.flap_after <= notes.in_a_row else words)
+        elif notes.reason is Resolution.LEVEL_CHANGE and first.kind is Kind.PARTIAL:
+            words = (
+                "it had lasted {level_change_after} more, so what is missing is taken to be missing for good"
+            )
+        words = words.format(**{name: getattr(rules, name) for name in rules.__struct_fields__})
         if closed_by is not None:
             words += f": {closed_by.author}{f', {closed_by.reason!r}' if closed_by.reason else ''}"
         elif first.kind is Kind.TEST:

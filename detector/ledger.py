@@ -65,6 +65,7 @@ class Ledger:
         metrics.observe(defs.SCORE_HISTOGRAM, outcome.score, stream)
         metrics.observe(defs.THRESHOLD_HISTOGRAM, outcome.threshold, stream)
         metrics.add(defs.ANOMALOUS, int(np.count_nonzero(outcome.anomalous)), stream)
+        metrics.add(defs.EXCUSED, int(np.count_nonzero(outcome.excused)), stream)
         kinds = outcome.events["kind"]
         opened = int(np.count_nonzero((kinds == Kind.OPENED) | (kinds == Kind.DIGEST_OPENED)))
         held = int(np.count_nonzero((kinds == Kind.DIGEST_OPENED) | (kinds == Kind.DIGEST_UPDATED)))

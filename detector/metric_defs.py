@@ -204,6 +204,12 @@ THRESHOLD_HISTOGRAM = _define(
     buckets=SCORE,
 )
 ANOMALOUS = _define("counter", "records_anomalous_total", "Scored records above their threshold.", "stream")
+EXCUSED = _define(
+    "counter",
+    "records_excused_total",
+    "Scored records that would have been above their threshold, passed over by [stream.bands].",
+    "stream",
+)
 INCIDENTS_OPEN = _define("gauge", "incidents_open", "Incidents that are firing now.", "stream")
 INCIDENTS_PENDING = _define(
     "gauge", "incidents_pending", "Entities above their threshold, not firing yet.", "stream"

@@ -34,6 +34,8 @@ class Outcome(NamedTuple):
     caution: NDArray[np.uint8]
     basis: NDArray[np.uint8]
     """[n] a `thresholds.constants.Basis`: what the p-value stands on."""
+    excused: NDArray[np.bool_]
+    """[n] passed over: what deviates in it does not count, by `[stream.bands]`."""
     observed: NDArray[np.float32]
     expected: NDArray[np.float32]
     shares: NDArray[np.float32]
@@ -53,6 +55,8 @@ class Outcome(NamedTuple):
     """BLOCK_MEANS: the drift blocks that closed; `row` indexes the [n] columns."""
     window: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
     """[n, L, F] raw, oldest first: what the model looked at."""
+    lacking: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
+    """[n, F] missing, and sent before."""
 
 
 def columns_of(n: int, features: int) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def columns_of(n: int, features: int) -> dict[str, Any]:
         "epoch": np.zeros(n, np.int32),
         "caution": np.zeros(n, np.uint8),
         "basis": np.zeros(n, np.uint8),
+        "excused": np.zeros(n, np.bool_),
         "observed": np.empty((n, features), np.float32),
         "expected": np.empty((n, features), np.float32),
         "shares": np.empty((n, features), np.float32),
@@ -107,6 +112,7 @@ def merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int6
         refused=np.zeros(0, np.int64),
         blocks=_moved([outcome.blocks for outcome in outcomes], firsts, place),
         window=np.concatenate([outcome.window for outcome in outcomes])[order],
+        lacking=np.concatenate([outcome.lacking for outcome in outcomes])[order],
     )
 
 

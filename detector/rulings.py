@@ -190,6 +190,11 @@ def rules_of(incidents: Incidents, changed: dict[str, Any], most: int) -> Rules:
         level_change_us=int(now.level_change_after),
         gone_after_us=int(now.gone_after),
         cap=most,
+        flap_after=now.flap_after,
+        flap_within_us=int(now.flap_within),
+        absent_after_us=int(now.absent_after or 0),
+        behind_after_us=int(now.behind_after or 0),
+        partial_after_us=int(now.partial_after or 0),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ __all__ = [
     "Stream",
     "Thresholds",
     "Train",
+    "check_bands",
     "config_folder",
     "load",
     "plain",
@@ -304,6 +305,11 @@ def _check_together(settings: Settings, sources: Sources) -> None:
             "reached: "
             "k must be at most m."
         )
+    if settings.incidents.absent_after and settings.incidents.absent_after >= settings.incidents.gone_after:
+        raise SettingsError(
+            f"{where} [incidents] absent_after = {settings.incidents.absent_after} is not shorter than gone_after = "
+            f"{settings.incidents.gone_after}: an entity that is gone is not awaited any more."
+        )
     if settings.forward.hold < 2 * settings.forward.resend:
         raise SettingsError(
             f"{where} [forward] hold = {settings.forward.hold} is less than twice resend = {settings.forward.resend}: "
@@ -327,6 +333,8 @@ def _check_together(settings: Settings, sources: Sources) -> None:
                 f"{where} stream {stream.name}: counters names {unknown[0]!r}, which is not in features"
                 f"{_did_you_mean(unknown[0], list(stream.features))}"
             )
+        if stream.features:
+            check_bands(stream, stream.features, f"{where} ")
         if len(set(stream.features)) < len(stream.features):
             raise SettingsError(f"{where} stream {stream.name}: features names the same path twice.")
         roles = {
@@ -359,6 +367,15 @@ def _check_together(settings: Settings, sources: Sources) -> None:
                     f"{where} {user} and {claimed[topic]} are both {topic!r}: each needs one of its own."
                 )
             claimed.setdefault(topic, user)
+
+
+def check_bands(stream: Stream, features: Sequence[str], where: str = "") -> None:
+    """Raises SettingsError where a band is of none of the features."""
+    if unknown := sorted(set(stream.bands) - set(features)):
+        raise SettingsError(
+            f"{where}stream {stream.name}: bands names {unknown[0]!r}, which is not among the features"
+            f"{_did_you_mean(unknown[0], list(features))}"
+        )
 
 
 def _did_you_mean(name: str, known: list[str]) -> str:

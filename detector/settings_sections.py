@@ -123,6 +123,18 @@ class Incidents(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(description="A score this far above the threshold opens at once, as critical.", ge=0.1, le=20.0),
     ] = 2.0
+    flap_after: Annotated[
+        int,
+        Meta(
+            description="An entity flaps from this many incidents in a row on, each opened within `flap_within` of the "
+            "recovery before it: the quiet that ends one then doubles with each. 0: never.",
+            ge=0,
+            le=100,
+        ),
+    ] = 3
+    flap_within: Annotated[
+        Duration, span("How soon after a recovery the next incident is in a row with it.", "0s", "7d")
+    ] = Duration.parse("1h")
     gone_after: Annotated[
         Duration,
         span(
@@ -131,6 +143,40 @@ class Incidents(msgspec.Struct, frozen=True, kw_only=True):
             "1m",
         ),
     ] = Duration.parse("24h")
+    absent_after: (
+        Annotated[
+            Duration,
+            span(
+                "An alert of kind `absence` for each entity not seen for this long, by its partition's newest event "
+                "time; shorter than `gone_after`. Empty: none, for where entities come and go every one that ends "
+                "would raise one.",
+                "1s",
+            ),
+        ]
+        | None
+    ) = None
+    behind_after: (
+        Annotated[
+            Duration,
+            span(
+                "An alert of kind `lateness` for each entity whose records lie this far behind its partition's newest "
+                "event time; it ends at half of that. Empty: none.",
+                "1s",
+            ),
+        ]
+        | None
+    ) = None
+    partial_after: (
+        Annotated[
+            Duration,
+            span(
+                "An alert of kind `partial` for each entity whose every record for this long lacked a feature that "
+                "it had sent before. Empty: none.",
+                "1s",
+            ),
+        ]
+        | None
+    ) = None
     level_change_after: Annotated[
         Duration,
         span("An incident this long is resolved as `level_change`: what it shows is the new ordinary.", "1m"),

@@ -11,6 +11,15 @@ from ..pipelines import formats
 from .settings_kinds import NAME, TOPIC, Duration, span, text, topic
 
 
+class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which deviations of a feature from what was expected count."""
+
+    dead: Annotated[float, Meta(ge=0)] = 0.0
+    """Up to this, in the units of the records, none does."""
+    direction: Literal["both", "up", "down"] = "both"
+    """Which way a deviation must go."""
+
+
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """One pipeline: input topics, how to read a record, and the topics it writes."""
 
@@ -65,6 +74,18 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
             description="Those of the features that only ever count up; they are watched as rates per second."
         ),
     ] = ()
+    bands: Annotated[
+        dict[str, Band],
+        Meta(
+            description="Which deviations of a feature count, where not all do: further from what was expected than "
+            "`dead`, in the units of the records (of counters per second), and only those `up` or `down`. A record in "
+            "which no feature responsible counts opens no incident.",
+            extra={
+                "allowed": 'a table of features, for instance { cpu = { dead = 0.5, direction = "up" } }, with '
+                '"both", "up" or "down"'
+            },
+        ),
+    ] = {}
     metric: Annotated[
         str, Meta(description="`json_long`: dotted path of the metric's name.", min_length=1)
     ] = "metric"

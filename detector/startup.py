@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from ..pipelines.alignment import Alignment, check
 from ..pipelines.records import Records
 from ..pipelines.schema import FeatureSchema
 from ..thresholds import drift
+from ..thresholds.bands import Bands
 from .chain import Chain, build_chain
 from .registry import trusted_keys
 from .ruling import Model, Ruling
 from .rulings import loaded
-from .settings import Settings, Stream
+from .settings import Settings, Stream, check_bands
 from .state import StreamState
 
 log = logging.getLogger(__name__)
@@ -95,10 +96,29 @@ def check_promotable(name: str, registry: Registry, settings: Settings, stream: 
 
 
 def make_chain(stream: Stream, schema: FeatureSchema, model: Model) -> Chain:
-    """An empty chain for models of that shape."""
+    """An empty chain for models of that shape. SettingsError for a band of a feature that there is not."""
     alignment = alignment_of(stream)
     state = StreamState(schema, stream.window, len(model.version.members), alignment)
-    return build_chain(state, model.version.lags, int(stream.far_ahead), alignment)
+    bands = bands_of(stream, schema.names)
+    return build_chain(state, model.version.lags, int(stream.far_ahead), alignment, bands)
+
+
+def bands_of(stream: Stream, features: Sequence[str]) -> Bands | None:
+    """Which deviations count, of each feature; None where all do.
+
+    Raises:
+        SettingsError: a band is of no feature.
+    """
+    if not stream.bands:
+        return None
+    check_bands(stream, features)
+    bands = Bands(np.full(len(features), -np.inf), np.full(len(features), -np.inf))
+    for place, name in enumerate(features):
+        if name in stream.bands:
+            band = stream.bands[name]
+            bands.rise[place] = np.inf if band.direction == "down" else band.dead
+            bands.fall[place] = np.inf if band.direction == "up" else band.dead
+    return bands
 
 
 def alignment_of(stream: Stream) -> Alignment | None:

@@ -90,6 +90,8 @@ class Accepted(NamedTuple):
     """[n, F] value less the trend of the past, 0 for a channel's first value; NaN is missing."""
     missing: NDArray[np.float32]
     """[n] share of features missing in the newest record."""
+    lacking: NDArray[np.bool_]
+    """[n, F] missing in the newest record, and sent before."""
 
 
 def init(slots: int, length: int, features: int, counters: int) -> WindowState:
@@ -129,6 +131,7 @@ def accept(
     window = np.empty((rows, lags, features), np.float32)
     jump = np.empty((rows, features), np.float32)
     missing = np.empty(rows, np.float32)
+    lacking = np.empty((rows, features), np.bool_)
     scored = _accept(
         state,
         records.slot,
@@ -141,8 +144,9 @@ def accept(
         window,
         jump,
         missing,
+        lacking,
     )
-    return Accepted(verdict, row[:scored], window[:scored], jump[:scored], missing[:scored])
+    return Accepted(verdict, row[:scored], window[:scored], jump[:scored], missing[:scored], lacking[:scored])
 
 
 @kernel
@@ -158,6 +162,7 @@ def _accept(
     window: NDArray[np.float32],
     jump: NDArray[np.float32],
     missing: NDArray[np.float32],
+    lacking: NDArray[np.bool_],
 ) -> int:
     length, features = state.values.shape[1], state.values.shape[2]
     lags = window.shape[1]
@@ -194,6 +199,7 @@ def _accept(
         present = 0
         for j in range(features):
             value = x[j]
+            lacking[scored, j] = np.isnan(value) and not np.isnan(state.trend[slot, j])
             if np.isnan(value):
                 jump[scored, j] = np.nan
                 continue

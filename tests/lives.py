@@ -48,6 +48,7 @@ COLUMNS = {
     "epoch": np.int32,
     "caution": np.uint8,
     "basis": np.uint8,
+    "excused": np.bool_,
     "observed": np.float32,
     "expected": np.float32,
     "shares": np.float32,

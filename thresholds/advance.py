@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .bands import would_count
 from .calibration import Calibration, open_epoch, plain
 from .constants import LEARN_RECORDS, NO_TIME, PRIOR_WEIGHT, REFRESH, SLOW_SHARE, WAIT, Kind, Learning, Reason
 from .events import (
@@ -25,6 +26,7 @@ from .jit import kernel
 from .level import set_level, shadow_row, take_back
 from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, step
 from .medians import observe, take_over
+from .presence import is_awaited, look, patience
 from .smoothing import score_row
 from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Rules, checked
 
@@ -87,6 +89,30 @@ def _pass_by(state: DecisionState, rows: Rows, row: int, out: Decided) -> None:
 
 
 @kernel
+def _pass_over(state: DecisionState, rows: Rows, row: int, most_us: int, out: Decided) -> None:
+    """Let an excused record take its place in time, and nothing else: the score stays where it was."""
+    slot, now = rows.slot[row], rows.time_us[row]
+    core = state.core[slot]
+    if core.last_us != NO_TIME:
+        core.span_us += min(max(now - core.last_us, 0), most_us)
+    core.last_us = now
+    nothing = np.full(rows.members.shape[1], np.nan, np.float32)
+    score = score_row(nothing, state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot])
+    x = score - SLOW_SHARE * core.S
+    out.score[row] = score
+    out.p[row] = p_value(core, state.counts[slot], state.above[slot], x)
+    out.threshold[row] = core.level + SLOW_SHARE * core.S
+    out.anomalous[row] = False
+    out.onset[row] = NO_TIME
+    out.held[row] = False
+    out.clean[row] = False
+    out.epoch[row] = core.epoch
+    out.caution[row] = core.caution
+    out.basis[row] = basis_of(core, x)
+    out.excused[row] = True
+
+
+@kernel
 def _advance(
     state: DecisionState,
     parts: PartState,
@@ -95,6 +121,8 @@ def _advance(
     rules: Rules,
     rows: Rows,
     judged: NDArray[np.bool_],
+    excused: NDArray[np.bool_],
+    lacking: NDArray[np.bool_],
     out: Decided,
     events: NDArray[np.void],
     blocks: NDArray[np.void],
@@ -104,6 +132,8 @@ def _advance(
     at = 0
     closed = 0
     mask = (1 << rules.m) - 1
+    patient = patience(rules)
+    watchful = patient > 0 or rules.partial_after_us > 0
     for row in range(start, len(rows.slot)):
         if at + ROOM > len(events) or closed == len(blocks):
             return row, at, closed
@@ -115,12 +145,31 @@ def _advance(
             continue
 
         mark = max(parts.watermark[part], now)
+        if patient > 0 and parts.watermark[part] != NO_TIME and mark - parts.watermark[part] > patient:
+            parts.awake[part] = mark
         if mark >= parts.next_gone[part]:
-            at = leave(state, parts, owner, part, mark, rules.gone_after_us, row, offset, events, at)
+            at = leave(state, parts, owner, part, mark, rules, slot, row, offset, events, at)
             if mark >= parts.next_gone[part] or at + ROOM > len(events):
                 return row, at, closed
         parts.watermark[part] = mark
         core.seen_us = mark
+        if watchful or is_awaited(core):  # a call costs as much as a tenth of a row
+            at = look(core, parts, rows, row, lacking[row], mark, rules, events, at)
+
+        if (
+            excused[row]
+            and core.phase == NORMAL
+            and would_count(
+                core,
+                rows.members[row],
+                state.fast[slot],
+                state.slow[slot],
+                state.median[slot],
+                state.floor[slot],
+            )
+        ):
+            _pass_over(state, rows, row, rules.gone_after_us, out)
+            continue
 
         score = score_row(
             rows.members[row], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
@@ -241,6 +290,8 @@ def advance(
     rows: Rows,
     *,
     judged: NDArray[np.bool_] | None = None,
+    excused: NDArray[np.bool_] | None = None,
+    lacking: NDArray[np.bool_] | None = None,
     room: int = 256,
 ) -> tuple[Decided, NDArray[np.void], NDArray[np.void]]:
     """Decide n scored records, in row order, changing `state` and `parts` in place.
@@ -258,6 +309,9 @@ def advance(
         rows: the records.
         judged: [n] False for records that only warm the entity's smoothing and slow average (those of its training
             range): no p-value, no incident, nothing learned, no watermark. All are judged by default.
+        excused: [n] True for records that may not take an entity out of its rest (`bands`): where one would, it
+            takes its place in time and its entity's score stays. None are by default.
+        lacking: [n] True for records in which a feature is missing that their entity has sent before (`presence`).
         room: events to make room for at first; more is found when needed.
 
     Returns:
@@ -268,6 +322,10 @@ def advance(
     owner = np.require(owner, np.int32, ["C", "W"])
     n = len(rows.slot)
     judged = np.ones(n, np.bool_) if judged is None else np.require(judged, np.bool_, ["C", "W"])
+    excused, lacking = (
+        np.zeros(n, np.bool_) if given is None else np.require(given, np.bool_, ["C", "W"])
+        for given in (excused, lacking)
+    )
     out = Decided(
         score=np.empty(n),
         p=np.empty(n),
@@ -279,13 +337,14 @@ def advance(
         epoch=np.empty(n, np.int32),
         caution=np.empty(n, np.uint8),
         basis=np.empty(n, np.uint8),
+        excused=np.zeros(n, np.bool_),
     )
     found, means = [], []
     done, room = 0, max(room, 2 * ROOM)
     while True:
         events, blocks = np.zeros(room, EVENT), np.zeros(room // 4, BLOCK_MEANS)
         done, written, closed = _advance(
-            state, parts, owner, prior, rules, rows, judged, out, events, blocks, done
+            state, parts, owner, prior, rules, rows, judged, excused, lacking, out, events, blocks, done
         )
         found.append(events[:written])
         means.append(blocks[:closed])

@@ -60,6 +60,11 @@ OPEN: Final = 128
 """The bit of a shadow machine's byte that says it is open; the others hold its last records."""
 MOST_M: Final = 7
 
+FLAP_DOUBLINGS: Final = 4
+"""How often the quiet that ends an incident is doubled at the most."""
+LONGEST_QUIET: Final = 200
+"""Records, at the most."""
+
 
 class Phase(IntEnum):
     """Where an entity's incident machine stands."""
@@ -78,6 +83,21 @@ class Kind(IntEnum):
     DIGEST_UPDATED = 4
     DIGEST_RESOLVED = 5
     LEVEL_CHANGE = 6
+    ABSENT = 7
+    PRESENT = 8
+    BEHIND = 9
+    CAUGHT_UP = 10
+    PARTIAL = 11
+    COMPLETE = 12
+
+
+class Gap(IntEnum):
+    """Where an entity stands whose records lack something that used to come."""
+
+    NOT_TOLD = 0
+    TOLD = 1
+    SETTLED = 2
+    """It was told and is over: the lack is the new ordinary until a record is complete."""
 
 
 class Reason(IntEnum):

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import NEVER, SLOW_SHARE, Kind, Reason
+from .constants import NEVER, NO_TIME, SLOW_SHARE, Kind, Reason
 from .jit import kernel
 from .machine import FIRING, WARNING, close
-from .state import EVENT, DecisionState, PartState
+from .presence import ABSENT, BEHIND, NONE, PARTIAL, end, is_told, note
+from .state import EVENT, DecisionState, PartState, Rules
 
 RESOLVED, LEVEL_CHANGE = int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE)
 DIGEST_OPENED, DIGEST_UPDATED = int(Kind.DIGEST_OPENED), int(Kind.DIGEST_UPDATED)
 DIGEST_RESOLVED = int(Kind.DIGEST_RESOLVED)
 GONE = int(Reason.GONE)
-ROOM = 8
+ROOM = 12
 """Free places that one row may need in the table of events."""
 
 
@@ -46,6 +47,7 @@ def write(
     # severity is a label: a digest's is the same however strong what it holds
     event.severity = WARNING if digest else core.severity
     event.strong = core.strong
+    event.flaps = 0 if digest else core.flaps
     event.held = core.held_count
     event.epoch = core.epoch
     event.alert = core.digest_onset if digest else core.onset
@@ -106,6 +108,7 @@ def end_all(
     if core.phase == FIRING:
         if not core.held:
             at = write(events, at, core, row, slot, part, RESOLVED, reason, time_us, offset, np.nan, np.nan)
+        core.opened = NO_TIME
         finish(state, slot)
     if core.held_count > 0:
         at = end_digest(events, at, core, row, slot, part, reason, time_us, offset)
@@ -119,28 +122,43 @@ def leave(
     owner: NDArray[np.int32],
     part: int,
     mark: int,
-    gone_after: int,
+    rules: Rules,
+    mine: int,
     row: int,
     offset: int,
     events: NDArray[np.void],
     at: int,
 ) -> int:
-    """Resolve what the partition's entities unseen for `gone_after` left open; returns the next free place.
+    """Resolve what the partition's entities unseen for gone_after left open, and tell of those unseen for absent_after.
 
-    `next_gone` moves beyond `mark` when all are done; where `events` is full it stays, to be called again.
+    Returns the next free place. The slot `mine` is being seen, so it is not absent. `next_gone` moves beyond `mark`
+    when all are done; where `events` is full it stays, to be called again.
     """
     soonest = NEVER
     for slot in range(len(owner)):
         core = state.core[slot]
-        if owner[slot] != part or (core.phase != FIRING and core.held_count == 0):
+        if owner[slot] != part or core.seen_us == NO_TIME:
             continue
-        due = core.seen_us + gone_after
-        if mark < due:
-            soonest = min(soonest, due)
-            continue
+        is_open = core.phase == FIRING or core.held_count > 0 or is_told(core)
+        due = core.seen_us + rules.gone_after_us
         if at + ROOM > len(events):
             return at
-        at = end_all(state, events, at, row, slot, part, GONE, mark, offset)
+        if mark >= due:
+            if is_open:
+                at = end_all(state, events, at, row, slot, part, GONE, mark, offset)
+                for kind in (ABSENT, BEHIND, PARTIAL):
+                    at = end(core, events, at, row, slot, part, kind, GONE, mark, offset)
+            continue
+        if rules.absent_after_us > 0 and core.absent_us == NO_TIME:
+            missed = max(core.seen_us, parts.awake[part]) + rules.absent_after_us
+            if mark < missed:
+                soonest = min(soonest, missed)
+            elif slot != mine:
+                core.absent_us = core.last_us
+                at = note(events, at, core.epoch, row, slot, part, ABSENT, NONE, core.last_us, mark, offset)
+                is_open = True
+        if is_open:
+            soonest = min(soonest, due)
     parts.next_gone[part] = soonest
     return at
 
@@ -152,10 +170,15 @@ def resolve(
     time_us: int,
     offset: int,
     reason: int = Reason.OPERATOR,
+    kind: int = Kind.OPENED,
 ) -> NDArray[np.void]:
     """End the slot's open incident and digest by a written change, in place; returns the events, with row -1.
 
-    The entity stays anomalous if it is: the next incident opens by the same rules. Nothing open, no event.
+    The entity stays anomalous if it is: the next incident opens by the same rules. Nothing open, no event. With
+    `kind` ABSENT, BEHIND or PARTIAL it ends the alert of that kind and nothing else.
     """
     events = np.zeros(2, EVENT)
+    if kind != Kind.OPENED:
+        core = state.core[slot]
+        return events[: end(core, events, 0, -1, slot, part, int(kind), int(reason), time_us, offset)]
     return events[: end_all(state, events, 0, -1, slot, part, int(reason), time_us, offset)]

@@ -4,14 +4,19 @@ NORMAL -> PENDING at the first anomalous record, whose event time is the onset. 
 the last m records are anomalous, or at once beyond level + fast_margin; PENDING -> NORMAL when the last m
 hold no anomalous one. FIRING ends when exit_k records in a row lie below the threshold less exit_margin, or
 by a level change: after level_change_us the slow average is re-based to the mean score of that time's second
-half. `level.shadow_row` opens and ends by the same rules; the numbers are `state.Rules`.
+half. The numbers are `state.Rules`.
+
+An entity flaps from the flap_after-th incident on of which each opened within flap_within_us of the recovery before
+it. Its incidents take a quiet twice as long to recover, twice that the next time, and so on. On the same x and level
+that can only make openings fewer: between two of them a machine without it has opened too. `level.shadow_row`, which
+counts what a level would open, opens and ends by the same rules but for this one, and so never counts too few.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from .constants import DAY_US, Phase, Severity
+from .constants import DAY_US, FLAP_DOUBLINGS, LONGEST_QUIET, NO_TIME, Phase, Severity
 from .jit import kernel
 from .level import ONES
 from .state import Rules
@@ -19,6 +24,7 @@ from .state import Rules
 NORMAL, PENDING, FIRING = int(Phase.NORMAL), int(Phase.PENDING), int(Phase.FIRING)
 WARNING, CRITICAL = int(Severity.WARNING), int(Severity.CRITICAL)
 
+MOST_FLAPS: Final = 255
 STAYED: Final = 0
 DID_OPEN: Final = 1
 DID_RECOVER: Final = 2
@@ -44,6 +50,15 @@ def close(core: Any) -> None:
 
 
 @kernel
+def quiet(core: Any, rules: Rules) -> int:
+    """Records in a row below the exit level that end the open incident."""
+    if rules.flap_after == 0 or core.flaps < rules.flap_after:
+        return rules.exit_k
+    doublings = min(int(core.flaps) - rules.flap_after + 1, FLAP_DOUBLINGS)
+    return min(rules.exit_k << doublings, LONGEST_QUIET)
+
+
+@kernel
 def step(core: Any, x: float, score: float, time_us: int, offset: int, rules: Rules) -> int:
     """Take one record; returns what happened (STAYED, DID_OPEN, DID_RECOVER, DID_CHANGE_LEVEL).
 
@@ -66,6 +81,8 @@ def step(core: Any, x: float, score: float, time_us: int, offset: int, rules: Ru
             return STAYED
         core.phase = FIRING
         core.severity = CRITICAL if fast else WARNING
+        soon = core.opened != NO_TIME and time_us - core.opened <= rules.flap_within_us
+        core.flaps = min(int(core.flaps) + 1, MOST_FLAPS) if soon else 1
         core.opened = time_us
         core.streak = 0
         core.held = core.day_count >= rules.cap
@@ -78,9 +95,11 @@ def step(core: Any, x: float, score: float, time_us: int, offset: int, rules: Ru
         core.late_sum += score
         core.late_count += 1
     core.streak = core.streak + 1 if x < core.level - rules.exit_margin else 0
-    if core.streak >= rules.exit_k:
+    if core.streak >= quiet(core, rules):
+        core.opened = time_us  # from now on the time since the recovery is asked for
         return DID_RECOVER
     if age >= rules.level_change_us and core.late_count >= rules.m:
         core.S = core.late_sum / core.late_count
+        core.opened = NO_TIME
         return DID_CHANGE_LEVEL
     return STAYED

@@ -93,14 +93,14 @@ def openings_at(
 ) -> tuple[int, int, NDArray[np.float64]]:
     """Openings, span (us) and x [n] of the whole machine over one entity's scores [n] at a fixed level.
 
-    `start` is where S begins.
+    `start` is where S begins. Flapping is not damped: openings are counted as the shadow machines do.
     """
     core = np.zeros(1, CORE)
     core["S"], core["pace"] = start, pace(half_life)
     x = np.empty(len(score))
     score = np.require(score, np.float64, ["C", "W"])
     time_us = np.require(time_us, np.int64, ["C", "W"])
-    opened, span = run(core[0], score, time_us, float(level), checked(rules), x)
+    opened, span = run(core[0], score, time_us, float(level), checked(rules)._replace(flap_after=0), x)
     return opened, span, x
 
 

@@ -41,7 +41,19 @@ CORE = np.dtype(
         ("accepted", np.int64),  # records learned in this epoch
         ("onset", np.int64),  # event time of the record that left the normal state
         ("onset_offset", np.int64),
-        ("opened", np.int64),  # event time of the record that opened the incident
+        (
+            "opened",
+            np.int64,
+        ),  # event time of the record that opened the incident; of the recovery after one
+        (
+            "absent_us",
+            np.int64,
+        ),  # what names the open alert of absence; NO_TIME: none, NEVER: told and closed
+        ("behind_us", np.int64),  # the same of lateness
+        (
+            "partial_us",
+            np.int64,
+        ),  # event time since which every record lacks something that used to come, or NO_TIME
         ("digest_onset", np.int64),  # onset of the first incident that the open digest holds
         ("epoch", np.int32),
         ("late_count", np.int32),
@@ -63,6 +75,11 @@ CORE = np.dtype(
         ("first", np.uint8),  # place of the oldest of them
         ("active", np.uint8),  # shadow machines above this index are all at rest
         ("borrowed", np.uint8),  # the epoch began from the pooled prior
+        (
+            "flaps",
+            np.uint8,
+        ),  # incidents in a row, each soon after the recovery before it; the last one included
+        ("partial", np.uint8),  # whether that was told: a Gap
     ]
 )
 
@@ -101,8 +118,10 @@ class PartState(NamedTuple):
 
     watermark: NDArray[np.int64]
     """[P] newest event time scored."""
+    awake: NDArray[np.int64]
+    """[P] the watermark after it last leapt, see `presence`."""
     next_gone: NDArray[np.int64]
-    """[P] no open incident of the partition can be gone before this watermark."""
+    """[P] nothing of the partition can be gone or absent before this watermark."""
     block_records: NDArray[np.int32]
     """[P] records of a drift block."""
     rows: NDArray[np.int32]
@@ -128,6 +147,14 @@ class Rules(NamedTuple):
     gone_after_us: int = DAY_US
     cap: int = 10
     """Openings per entity and event-time day; further ones are held in one digest."""
+    flap_after: int = 3
+    """Incidents in a row from which on their end takes a longer quiet; 0: never."""
+    flap_within_us: int = 3_600_000_000
+    """An incident that opens so soon after the recovery of the one before is in a row with it."""
+    absent_after_us: int = 0
+    """Alerts of their own kinds, see `presence`; 0: none."""
+    behind_after_us: int = 0
+    partial_after_us: int = 0
 
 
 class Rows(NamedTuple):
@@ -166,6 +193,8 @@ class Decided(NamedTuple):
     """Why the level is conservative (`Caution`)."""
     basis: NDArray[np.uint8]
     """What the p-value stands on (`Basis`)."""
+    excused: NDArray[np.bool_]
+    """It would have been anomalous and was passed over: only what does not count deviates in it (`bands`)."""
 
 
 EVENT = np.dtype(
@@ -177,6 +206,7 @@ EVENT = np.dtype(
         ("reason", np.uint8),
         ("severity", np.uint8),
         ("strong", np.uint8),  # the incident has been beyond level + fast_margin
+        ("flaps", np.uint8),  # which incident in a row it is; 0 for a digest
         ("held", np.int32),  # incidents in the digest
         ("epoch", np.int32),
         (
@@ -209,7 +239,16 @@ BLOCK_MEANS = np.dtype(
 def init(capacity: int, members: int) -> DecisionState:
     """`capacity` entities at rest, of which nothing is known: `install` gives them a calibration."""
     core = np.zeros(capacity, CORE)
-    for name in ("last_us", "seen_us", "onset", "opened", "digest_onset"):
+    for name in (
+        "last_us",
+        "seen_us",
+        "onset",
+        "opened",
+        "absent_us",
+        "behind_us",
+        "partial_us",
+        "digest_onset",
+    ):
         core[name] = NO_TIME
     core["day"] = core["digest_day"] = np.iinfo(np.int32).min
     core["tail_sigma"] = 1.0
@@ -236,6 +275,7 @@ def init_parts(capacity: int, block_records: int = 256) -> PartState:
     """`capacity` partitions that have seen nothing."""
     return PartState(
         watermark=np.full(capacity, NO_TIME),
+        awake=np.full(capacity, NO_TIME),
         next_gone=np.full(capacity, NEVER),
         block_records=np.full(capacity, block_records, np.int32),
         rows=np.zeros(capacity, np.int32),
@@ -277,10 +317,11 @@ def checked(rules: Rules) -> Rules:
         raise ValueError(f"k = {rules.k}: it must lie between 1 and m = {rules.m}")
     if not 1 <= rules.exit_k <= OPEN_LIMIT:
         raise ValueError(f"exit_k = {rules.exit_k}: it must lie between 1 and {OPEN_LIMIT}")
-    for name in ("exit_margin", "fast_margin", "level_change_us", "gone_after_us", "cap"):
+    free = ("k", "m", "exit_k")
+    for name in (name for name in Rules._fields if name not in free):
         if not getattr(rules, name) >= 0:
             raise ValueError(f"{name} = {getattr(rules, name)}: it must not be negative")
-    kinds = (int, int, int, float, float, int, int, int)
+    kinds: tuple[Any, ...] = tuple(type(default) for default in Rules())
     return Rules(*(kind(value) for kind, value in zip(kinds, rules, strict=True)))
 
 

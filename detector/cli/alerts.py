@@ -137,6 +137,7 @@ def show(
             "records": of_records
             and f"{notes.topic}[{notes.partition}] {notes.first_offset} to {notes.last_offset}",
             "escalation": notes.escalation,
+            "in a row": notes.in_a_row if notes.in_a_row > 1 else None,
             "held": notes.held or None,
             "late": "yes" if notes.late else None,
             "runbook": notes.runbook or None,

@@ -31,7 +31,7 @@ def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
     from ...pipelines.schema import FeatureSchema
     from ..chain import build_chain
     from ..registry import open_registry, trusted_keys
-    from ..startup import members_of
+    from ..startup import bands_of, members_of
     from ..state import StreamState
 
     registry = open_registry(settings, stream)
@@ -46,7 +46,8 @@ def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
     # Without features and without a model the first records will tell which there are; one stands for them.
     schema = FeatureSchema(features or ("any",), stream.counters if features else ())
     state = StreamState(schema, stream.window, len(members))
-    chain = build_chain(state, lags, int(stream.far_ahead))
+    bands = bands_of(stream, features) if features else None
+    chain = build_chain(state, lags, int(stream.far_ahead), bands=bands)
     return {
         "stream": stream.name,
         "features": list(features),

@@ -173,7 +173,7 @@ def _incident(one: Incident) -> Html:
         el(
             "header",
             el("span", grade, class_=f"badge {grade}"),
-            el("span", "digest", class_="badge") if one.kind == "digest" else None,
+            el("span", one.kind, class_="badge") if one.kind != "anomaly" else None,
             el("strong", words.moment(one.began_us)),
             el("span", f"opened {words.span(one.opened_us - one.began_us)} later", class_="aside")
             if one.opened_us > one.began_us

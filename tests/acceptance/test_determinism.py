@@ -16,6 +16,8 @@ from lives import Diary, Life, differences, state_differences
 from telemetry import Fleet
 from tocsin.detector.alerts import Alert, Kind, Resolution, Status
 from tocsin.detector.changes import BudgetChange, Change, Resolve
+from tocsin.detector.settings import Duration
+from tocsin.detector.settings_stream import Band
 from tocsin.pipelines.windows import Verdict
 from tocsin.thresholds.constants import REFRESH
 from versions import OWN_TRAINED, STAMP, TRAINED, Feed, Stand, after, promotion
@@ -164,6 +166,20 @@ def agree(case: Case, seeds: range, largest: int, plain: tuple[Life, Diary]) -> 
         assert state_differences(life, other) == [], f"seed {seed}"
 
 
+def watchful(stand: Stand) -> Stand:
+    """The stand, where it also matters how records come, and where of two features not every deviation does."""
+    waits = {"absent_after": "8m", "behind_after": "5m", "partial_after": "20s"}
+    spans = {name: Duration.parse(text) for name, text in waits.items()}
+    bands = {stand.stream.features[0]: Band(direction="up"), stand.stream.features[1]: Band(dead=3.0)}
+    return stand._replace(
+        settings=msgspec.structs.replace(
+            stand.settings,
+            incidents=msgspec.structs.replace(stand.settings.incidents, **spans),
+            streams=(msgspec.structs.replace(stand.stream, bands=bands),),
+        )
+    )
+
+
 @pytest.fixture(scope="module")
 def case(shared_stand: Stand, shared_fleet: Fleet) -> Case:
     """200 entities of which the first version knows 40; the stream begins within its training range.
@@ -178,7 +194,7 @@ def case(shared_stand: Stand, shared_fleet: Fleet) -> Case:
     rows = np.flatnonzero((since >= begins[fleet.entity]) & (since < ends[fleet.entity]))
     fleet.values[rng.choice(rows, len(rows) // 300, replace=False)] = np.nan
     shares = [[0.18, 0.36, 0.8], [0.185, 0.375, 0.78], [0.19, 0.37, 0.76], [0.195, 0.38, 0.82]]
-    return make_case(shared_stand, fleet, rows, shares, "100/day")
+    return make_case(watchful(shared_stand), fleet, rows, shares, "100/day")
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +223,9 @@ def test_what_is_compared_is_worth_comparing(case: Case, plain: tuple[Life, Diar
     assert len(opened) >= 20
     assert digests
     assert reasons == set(Resolution)
+    assert {a.kind for a in found} >= {Kind.ABSENCE, Kind.PARTIAL}
+    assert any(a.annotations.in_a_row > 2 for a in found)
+    assert sum(int(page.columns["excused"].sum()) for page in diary.pages) > 10
     assert refreshes >= 3
     for kind in (Verdict.ALL_MISSING, Verdict.DUPLICATE, Verdict.OUT_OF_ORDER, Verdict.LATE, Verdict.WARMING):
         assert counts[kind.name.lower()] > 100, kind

@@ -106,7 +106,7 @@ def test_the_whole_message() -> None:
         "content-type": b"application/json",
     }
     assert json.loads(message.value or b"") == {
-        "schema_version": "1.1",
+        "schema_version": "1.2",
         "alert_id": "b7f13b54235984f63c8e48d773f9355e",
         "kind": "anomaly",
         "status": "firing",
@@ -140,6 +140,7 @@ def test_the_whole_message() -> None:
             "escalation": None,
             "held": 0,
             "held_onsets": [],
+            "in_a_row": 0,
             "late": False,
             "runbook": "https://wiki/runbook",
         },
@@ -171,6 +172,7 @@ happenings = st.builds(
     held=st.integers(0, 10_000),
     held_onsets_us=st.lists(st.integers(0, 2**60), max_size=3),
     escalated=st.booleans(),
+    in_a_row=st.integers(0, 255),
 )
 shares = st.lists(st.tuples(texts, floats, floats, st.floats(0, 1)), max_size=8)
 VALIDATOR = jsonschema.Draft202012Validator(alert_schema())
@@ -216,7 +218,8 @@ def test_a_newer_version_is_recognised_in_whatever_message() -> None:
     for version, newer in (
         ("1.0", False),
         ("1.1", False),
-        ("1.2", True),
+        ("1.2", False),
+        ("1.3", True),
         ("2.0", True),
         ("0.9", False),
         ("x", False),
@@ -279,6 +282,7 @@ def event(**fields: Any) -> np.void:
         "peak": 3.0,
         "rebased": np.nan,
         "held": 2,
+        "flaps": 2,
     }
     for name, value in {**values, **fields}.items():
         row[name] = value
@@ -289,7 +293,7 @@ def test_events_of_the_machine() -> None:
     opened = events.happening_of(event(), "e", Basis.PRIOR, "short_history")
     assert opened is not None
     assert opened[:8] == (Kind.ANOMALY, Status.FIRING, Severity.CRITICAL, "e", ONSET, ONSET + 9, 41, 44)
-    assert opened[8:] == (3.0, 0.01, 2.0, 3.0, None, Basis.PRIOR, "short_history", 0, (), False)
+    assert opened[8:] == (3.0, 0.01, 2.0, 3.0, None, Basis.PRIOR, "short_history", 0, (), False, 2)
     resolved = events.happening_of(event(kind=Code.RESOLVED, reason=Reason.OPERATOR), "e")
     assert resolved is not None
     assert (resolved.status, resolved.reason) == (Status.RESOLVED, Resolution.OPERATOR)
@@ -304,6 +308,47 @@ def test_events_of_the_machine() -> None:
     assert digest.severity is Severity.WARNING
     assert not digest.escalated
     assert digest.onset_us == ONSET
+
+
+def test_which_incident_in_a_row_it_is_is_said_from_the_second_on() -> None:
+    said = [alert_of(happening(in_a_row=row), CONTEXT).annotations for row in (1, 2)]
+    assert [one.in_a_row for one in said] == [1, 2]
+    assert [" in a row" in one.summary for one in said] == [False, True]
+    end = happening(status=Status.RESOLVED, reason=Resolution.RECOVERED, in_a_row=4)
+    assert alert_of(end, CONTEXT).annotations.summary.endswith("peak score 3.50 (incident 4 in a row)")
+
+
+@pytest.mark.parametrize(
+    ("code", "over", "name", "said"),
+    [
+        (Code.ABSENT, Code.PRESENT, "TocsinAbsence", "no record since 2023-11-14T22:13:20.123456Z"),
+        (
+            Code.BEHIND,
+            Code.CAUGHT_UP,
+            "TocsinLateness",
+            "records behind the newest of its partition since 2023",
+        ),
+        (Code.PARTIAL, Code.COMPLETE, "TocsinPartial", "no disk, net since 2023-11-14T22:13:20.123456Z"),
+    ],
+)
+def test_how_records_come_is_told_under_names_of_its_own(
+    code: Code, over: Code, name: str, said: str
+) -> None:
+    nothing = {"score": np.nan, "p": np.nan, "threshold": np.nan, "peak": np.nan, "held": 0, "flaps": 0}
+    begun = events.happening_of(event(kind=code, severity=Grade.WARNING, **nothing), "host-1")
+    ended = events.happening_of(
+        event(kind=over, severity=Grade.WARNING, reason=Reason.RECOVERED, **nothing), "host-1"
+    )
+    assert begun is not None
+    assert ended is not None
+    missing = top_features(["disk", "net"], [np.nan, np.nan], [1, 2], [0.5, 0.5])
+    first, last = alert_of(begun, CONTEXT, missing), alert_of(ended, CONTEXT)
+    assert first.alert_id == last.alert_id == alert_id("servers", "host-1", first.kind, ONSET)
+    assert first.labels.alertname == name
+    assert first.annotations.summary.startswith(f"host-1: {said}")
+    assert last.annotations.summary.endswith("again")
+    assert (first.annotations.score, first.annotations.peak, first.annotations.in_a_row) == (None, None, 0)
+    jsonschema.validate(json.loads(message_of(first).value or b""), alert_schema())
 
 
 def test_a_level_change_is_a_decision_and_no_alert() -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from tocsin.detector.alerts import (
     Alert,
@@ -19,7 +21,7 @@ from tocsin.detector.alerts import (
 )
 from tocsin.detector.changes import Resolve, SettingsChange, Versioned
 from tocsin.detector.explaining import CONSERVATIVE, explain, rules_in_force
-from tocsin.detector.settings import Incidents
+from tocsin.detector.settings import Duration, Incidents
 from tocsin.thresholds.constants import Caution
 
 ONSET = 1_700_000_000_000_000
@@ -135,6 +137,39 @@ def test_a_digest_tells_how_many_it_holds_and_when_they_began() -> None:
     )
     end = message(Status.RESOLVED, kind=Kind.DIGEST, held=2, reason=Resolution.RECOVERED)
     assert "a later day began and no held incident was open" in words(*held, end)
+
+
+def test_how_records_come_is_explained_by_the_times_that_are_set() -> None:
+    rules = Incidents(absent_after=Duration.parse("10m"), behind_after=Duration.parse("1h"))
+    rules = msgspec.structs.replace(rules, partial_after=Duration.parse("2h"))
+    nothing: dict[str, Any] = {"score": np.nan, "p_value": np.nan, "threshold": np.nan, "peak": np.nan}
+    for kind, why, end in (
+        (Kind.ABSENCE, "No record of host-1 with a value for 10m", "a record of it has come"),
+        (Kind.LATENESS, "The records of host-1 lie 1h or more", "less than half of that behind"),
+        (
+            Kind.PARTIAL,
+            "For 2h ([incidents] partial_after) every record of host-1",
+            "a record had all features",
+        ),
+    ):
+        first = message(kind=kind, **nothing)
+        last = message(Status.RESOLVED, 100, kind=kind, reason=Resolution.RECOVERED, **nothing)
+        found = explain([first, last], rules)
+        assert (found.opened_by, found.score, found.peak) == (kind.value, None, None)
+        assert found.text[0].startswith(why)
+        assert end in found.text[1]
+    last = message(Status.RESOLVED, kind=Kind.PARTIAL, reason=Resolution.LEVEL_CHANGE, **nothing)
+    assert "what is missing is taken to be missing for good" in words(first, last, rules=rules)
+
+
+def test_an_entity_that_flaps_is_said_to() -> None:
+    end = message(Status.RESOLVED, reason=Resolution.RECOVERED, in_a_row=3)
+    text = words(message(in_a_row=3), end)
+    assert "Incident 3 in a row, each opened within 1h of the recovery before it: the entity flaps" in text
+    assert "for longer than the usual three records in a row" in text
+    assert "flaps" not in words(
+        message(in_a_row=2), message(Status.RESOLVED, reason=Resolution.RECOVERED, in_a_row=2)
+    )
 
 
 def test_of_an_incident_whose_opening_is_no_longer_held_nothing_is_claimed() -> None:

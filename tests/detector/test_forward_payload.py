@@ -81,6 +81,7 @@ def test_an_open_incident_has_its_identity_as_labels_and_the_rest_as_text() -> N
             "first_offset": "41",
             "last_offset": "44",
             "held": "0",
+            "in_a_row": "0",
             "late": "false",
             "runbook_url": "https://wiki/r",
             "event_time": rfc3339(ONSET + 20 * SECOND),

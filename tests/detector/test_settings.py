@@ -142,6 +142,10 @@ WRONG = {
     ),
     "section": ("[treshold]\nk = 1\n", r"no section \[treshold\]; did you mean 'thresholds'"),
     "k of m": ("[incidents]\nk = 4\nm = 3\n", r"k = 4 of m = 3 can never be reached"),
+    "absent": (
+        '[incidents]\nabsent_after = "2d"\n',
+        r"absent_after = 2d is not shorter than gone_after = 1d",
+    ),
     "both": ("[streams.b]\nlags = 2\n", r"\[stream\] and \[streams.b\] cannot both"),
     "syntax": ("[stream\n", "is not valid TOML"),
     "float": ("[decode]\nbreaker_share = nan\n", "breaker_share = nan: allowed is a number above 0 to 1"),
@@ -174,6 +178,15 @@ def test_stream_faults(write) -> None:
         SettingsError, match="counters names 'byte', which is not in features; did you mean 'bytes'"
     ):
         load(write('[stream]\nname = "a"\nfeatures = ["bytes"]\ncounters = ["byte"]\n'), {})
+    with pytest.raises(
+        SettingsError, match="bands names 'byte', which is not among the features; did you mean 'bytes'"
+    ):
+        load(write('[stream]\nname = "a"\nfeatures = ["bytes"]\n[stream.bands]\nbyte = { dead = 1 }\n'), {})
+    for wrong in ("{ deed = 1 }", "{ dead = -1 }", '{ direction = "left" }', "1"):
+        with pytest.raises(
+            SettingsError, match=r"\[stream\] bands = .*: allowed is a table of features, for inst"
+        ):
+            load(write(f'[stream]\nname = "a"\n[stream.bands]\ncpu = {wrong}\n'), {})
     with pytest.raises(SettingsError, match="names the same path twice"):
         load(write('[stream]\nname = "a"\nfeatures = ["x", "x"]\n'), {})
     with pytest.raises(SettingsError, match="no such file"):
@@ -221,6 +234,7 @@ def test_the_hash_changes_with_what_decides_and_not_with_addresses(write) -> Non
 
     base = digest("")
     assert digest("lags = 4\n") != base
+    assert digest("bands = { cpu = { dead = 1.0 } }\n") != base
     assert digest("[incidents]\nk = 3\n") != base
     assert digest('[thresholds]\nbudget = "5/day"\n') != base
     assert digest('alerts = "elsewhere"\n[kafka]\nbootstrap = "other:1"\n[log]\nlevel = "debug"\n') == base

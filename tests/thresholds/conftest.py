@@ -66,10 +66,12 @@ class Bench:
         self.events: list[np.void] = []
         self.offset = 0
 
-    def advance(self, rows: Rows, room: int = 256) -> tuple[Decided, NDArray[np.void], NDArray[np.void]]:
-        return advance(self.state, self.parts, self.owner, self.given, self.settings, rows, room=room)
+    def advance(
+        self, rows: Rows, room: int = 256, **more: NDArray[np.bool_]
+    ) -> tuple[Decided, NDArray[np.void], NDArray[np.void]]:
+        return advance(self.state, self.parts, self.owner, self.given, self.settings, rows, room=room, **more)
 
-    def push(self, score: float, time_us: int, slot: int = 0) -> dict[str, Any]:
+    def push(self, score: float, time_us: int, slot: int = 0, lacking: bool = False) -> dict[str, Any]:
         """One record; returns what was decided of it and the kinds of its events."""
         half = 0.5 * np.exp(score)
         self.state.fast[slot] = self.state.slow[slot] = half
@@ -83,7 +85,7 @@ class Bench:
             np.zeros(1),
             np.zeros(1),
         )
-        decided, events, _ = self.advance(rows)
+        decided, events, _ = self.advance(rows, lacking=np.array([lacking]))
         self.offset += 1
         self.events.extend(events)
         out = {name: column[0] for name, column in decided._asdict().items()}

@@ -10,6 +10,7 @@ from tocsin.thresholds.state import DecisionState, PartState, Rows, Rules, bytes
 
 MINUTE = 60_000_000
 OWNER = [0, 0, 0, 1, 1, 2]
+LATE = 180 * MINUTE  # of the second entity
 COLUMNS = Rows._fields
 
 
@@ -25,7 +26,7 @@ def stream(seed, length, members=3):
         for first in rng.integers(0, length, 4):
             members_of[first : first + rng.integers(1, 30)] *= np.exp(rng.uniform(1, 6))
         rows += [(times[i], slot, part, members_of[i], rng.random(), rng.normal()) for i in range(length)]
-    rows.sort(key=lambda row: (row[0], row[1]))
+    rows.sort(key=lambda row: (row[0] + LATE * (row[1] == 1), row[1]))
     offset = dict.fromkeys(OWNER, 0)
     out = []
     for time_us, slot, part, member, missing, level in rows:
@@ -61,7 +62,7 @@ def outcome(bench, given_calibration, rows, cuts, settings, room=256):
         if first == last:
             continue
         batch = table(rows[first:last])
-        decided, happened, closed = one.advance(batch, room)
+        decided, happened, closed = one.advance(batch, room, lacking=batch.missing > 0.5)
         for i in range(last - first):
             row = tuple(column[i].tobytes() for column in decided)
             found.append((int(batch.part[i]), int(batch.offset[i]), row))
@@ -77,7 +78,16 @@ def outcome(bench, given_calibration, rows, cuts, settings, room=256):
     return by_place, dict(zip(DecisionState._fields + PartState._fields, states, strict=True))
 
 
-RULES = Rules(k=3, m=5, cap=1, level_change_us=DAY_US // 4, gone_after_us=DAY_US // 2)
+RULES = Rules(
+    k=3,
+    m=5,
+    cap=1,
+    level_change_us=DAY_US // 4,
+    gone_after_us=DAY_US // 2,
+    absent_after_us=DAY_US // 8,
+    behind_after_us=120 * MINUTE,
+    partial_after_us=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -277,4 +287,4 @@ def test_own_medians_take_over_after_exactly_500_clean_records(bench, calibrated
 
 def test_bytes_per_entity(bench, calibrated):
     one = bench(calibrated(members=4))
-    assert bytes_per_slot(one.state) == 2472
+    assert bytes_per_slot(one.state) == 2498

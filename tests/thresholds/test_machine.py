@@ -147,7 +147,7 @@ def fire(one, start):
 
 
 def test_beyond_the_cap_a_digest_holds_and_counts(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=2))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=2, flap_after=0))
     happened = [fire(one, i * 10 * MINUTE) for i in range(5)]
     digest = [int(Kind.DIGEST_OPENED)], [int(Kind.DIGEST_UPDATED)], [int(Kind.DIGEST_UPDATED)]
     assert happened == [[OPENED, RESOLVED], [OPENED, RESOLVED], *digest]
@@ -179,6 +179,42 @@ def test_a_digest_of_an_entity_that_is_gone_resolves(bench, calibrated):
     assert pair.events[-1]["reason"] == Reason.GONE
 
 
+def ended_after(one, start, quiet=60):
+    """Open an incident at `start` and count the quiet records that end it."""
+    assert run(one, [2, 2, 2], start=start)[-1] == [OPENED]
+    for count in range(1, quiet + 1):
+        if one.push(0, start + (2 + count) * MINUTE)["events"] == [RESOLVED]:
+            return count
+    return None
+
+
+def test_an_entity_that_flaps_takes_a_longer_quiet_each_time_up_to_a_bound(bench, calibrated):
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=99, flap_after=3, flap_within_us=60 * MINUTE))
+    assert [ended_after(one, i * 60 * MINUTE) for i in range(8)] == [3, 3, 6, 12, 24, 48, 48, 48]
+    assert [int(event["flaps"]) for event in one.events] == [row for n in range(1, 9) for row in (n, n)]
+    last = one.events[-1]["time_us"]
+    assert ended_after(one, last + 61 * MINUTE) == 3  # a quiet that was long enough: a row of its own
+    assert one.events[-1]["flaps"] == 1
+
+
+def test_an_incident_within_the_time_of_the_recovery_is_in_a_row_and_one_beyond_is_not(bench, calibrated):
+    for gap, row in ((60, 2), (61, 1)):
+        one = bench(calibrated(level=1.0), Rules(k=3, m=5, flap_within_us=60 * MINUTE))
+        assert ended_after(one, 0) == 3
+        run(one, [3.5], start=5 * MINUTE + gap * MINUTE)  # at once: the record that opens is the first
+        assert (one.events[-1]["kind"], one.events[-1]["flaps"]) == (OPENED, row)
+
+
+def test_a_record_beyond_the_exit_level_starts_a_long_quiet_anew(bench, calibrated):
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, flap_after=1))
+    assert run(one, [2, 2, 2, 0, 0, 0, 0, 0, 0.95, 0, 0, 0, 0, 0, 0])[3:] == [[]] * 11 + [[RESOLVED]]
+
+
+def test_damping_may_be_off(bench, calibrated):
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, flap_after=0, cap=99))
+    assert [ended_after(one, i * 10 * MINUTE) for i in range(6)] == [3] * 6
+
+
 def test_an_operator_resolves(one):
     run(one, [2, 2, 2])
     events = resolve(one.state, 0, 0, 7 * MINUTE, 9)
@@ -206,6 +242,7 @@ def test_an_operator_resolves_a_digest(bench, calibrated):
         (Rules(exit_k=0), "exit_k = 0"),
         (Rules(exit_margin=float("nan")), "exit_margin"),
         (Rules(gone_after_us=-1), "gone_after_us = -1"),
+        (Rules(flap_after=-1), "flap_after = -1"),
     ],
 )
 def test_impossible_settings_are_named(wrong, says):

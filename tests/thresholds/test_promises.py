@@ -12,6 +12,7 @@ from tocsin.thresholds.opening import opening_level, row, scores
 from tocsin.thresholds.state import Rows, Rules
 
 MINUTE = 60_000_000
+OPENED = int(Kind.OPENED)
 HOUR = 60 * MINUTE
 
 
@@ -51,6 +52,29 @@ def test_no_sequence_opens_more_than_the_cap_and_one_digest_a_day(bench, calibra
     still = int(one.core("phase") == 2 and not one.core("held"))
     assert total[Kind.OPENED] - total[Kind.RESOLVED] == still
     assert total[Kind.DIGEST_OPENED] - total[Kind.DIGEST_RESOLVED] == (one.core("held_count") > 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    numbers=st.tuples(st.sampled_from([1, 3]), st.sampled_from([3, 5, 7]), st.integers(1, 5)),
+    flaps=st.tuples(st.integers(1, 4), st.sampled_from([5 * MINUTE, HOUR])),
+    scores=st.lists(
+        st.tuples(st.sampled_from([0.0, 0.5, 0.95, 1.5, 4.0]), st.integers(1, 12)), min_size=1, max_size=80
+    ),
+)
+def test_damping_never_opens_more_often(bench, calibrated, numbers, flaps, scores):
+    """The same scores and level with and without."""
+    (k, m, exit_k), (after, within) = numbers, flaps
+    opened = []
+    for flap_after in (after, 0):
+        rules = Rules(k=k, m=m, exit_k=exit_k, cap=1000, flap_after=flap_after, flap_within_us=within)
+        one, now, count = bench(calibrated(level=1.0), rules), 0, 0
+        for value, length in scores:
+            for _ in range(length):
+                now += MINUTE
+                count += OPENED in one.push(value, now)["events"]
+        opened.append(count)
+    assert opened[0] <= opened[1]
 
 
 def telemetry(seed, n, members=2, keep=0.9):
