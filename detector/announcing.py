@@ -15,7 +15,7 @@ from ..thresholds.constants import Basis as BasisCode
 from ..thresholds.constants import Caution
 from .alerts import Alert, Basis, Context, Feature, Kind, alert_id, alert_of, top_features
 from .changelog import Decision
-from .events import decision_of, happening_of
+from .events import decision_of, drift_decision, happening_of
 from .outcome import Outcome
 from .scores import ScoreRecord, ScoreRows, score_record
 
@@ -47,7 +47,7 @@ class Said(NamedTuple):
 
 
 def announcements(outcome: Outcome, names: Names, now_us: int, late_after_us: int) -> list[Said]:
-    """The alerts and level-change decisions of an outcome, in the order of its rows.
+    """The alerts and decisions of an outcome, in the order of its rows, those about drift last.
 
     `now_us` serves only the remark that data is late. Several entities found gone by one record come by name.
     """
@@ -77,6 +77,11 @@ def announcements(outcome: Outcome, names: Names, now_us: int, late_after_us: in
                 ),
             )
         )
+    for flag in outcome.drifts:
+        at = int(outcome.row[flag.row])
+        offset, time_us = int(outcome.records.offset[at]), int(outcome.records.time_us[at])
+        partition = names.parts[flag.part][1]
+        said.append(Said(flag.part, offset, drift_decision(flag, partition, offset, time_us, names.stream)))
     return said
 
 

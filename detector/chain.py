@@ -193,7 +193,7 @@ def build_chain(
         ),
         Stage(
             "decide",
-            "smooth, combine, rolling threshold, p-value, incident; calibration every 256 records",
+            "smooth, combine, rolling threshold, p-value, incident, shift; calibration every 256 records",
             _decide,
         ),
         Stage("learn", "a new entity's own location and scale, from its clean records", _learn),

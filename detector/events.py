@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from ..thresholds.constants import Kind as Code
@@ -19,6 +21,11 @@ _KINDS = {
     Code.DIGEST_UPDATED: (Kind.DIGEST, Status.FIRING),
     Code.DIGEST_RESOLVED: (Kind.DIGEST, Status.RESOLVED),
 }
+_DECISIONS: dict[Code, tuple[Literal["level_change", "shift"], dict[str, str]]] = {
+    Code.LEVEL_CHANGE: ("level_change", {"slow_average": "rebased", "peak": "peak"}),
+    Code.SHIFT: ("shift", {"before": "before", "after": "after"}),
+}
+"""Its kind, and its values by the event's fields."""
 _REASONS = {
     Reason.RECOVERED: Resolution.RECOVERED,
     Reason.GONE: Resolution.GONE,
@@ -31,9 +38,9 @@ _GRADES = {Grade.WARNING: Severity.WARNING, Grade.CRITICAL: Severity.CRITICAL}
 def happening_of(
     event: np.void, entity: str, basis: Basis = Basis.EMPIRICAL, conservative: str | None = None
 ) -> Happening | None:
-    """The alert-worthy side of an event; None for LEVEL_CHANGE, which is a decision (`decision_of`)."""
+    """The alert-worthy side of an event; None for what is a decision (`decision_of`)."""
     code = Code(int(event["kind"]))
-    if code is Code.LEVEL_CHANGE:
+    if code not in _KINDS:
         return None
     kind, status = _KINDS[code]
     digest, firing = kind is Kind.DIGEST, status is Status.FIRING
@@ -61,17 +68,19 @@ def happening_of(
 
 
 def decision_of(event: np.void, entity: str, partition: int, group: str) -> Decision | None:
-    """The decision to write for a LEVEL_CHANGE event; None for any other. `partition` is the input's."""
-    if Code(int(event["kind"])) is not Code.LEVEL_CHANGE:
+    """The decision to write for a LEVEL_CHANGE or SHIFT event; None for any other. `partition` is the input's."""
+    found = _DECISIONS.get(Code(int(event["kind"])))
+    if found is None:
         return None
+    kind, values = found
     return Decision(
         partition=partition,
         offset=int(event["offset"]),
-        kind="level_change",
+        kind=kind,
         of=entity,
         time_us=int(event["time_us"]),
         group=group,
-        values={"slow_average": number(float(event["rebased"])), "peak": number(float(event["peak"]))},
+        values={name: number(float(event[field])) for name, field in values.items()},
     )
 
 

@@ -12,6 +12,7 @@ from ..pipelines.windows import Verdict
 from ..thresholds.constants import Kind
 from . import metric_defs as defs
 from .alerts import Alert
+from .changelog import Decision
 from .changes import Recalibration
 from .clocks import Clocks
 from .control import Unloadable
@@ -88,9 +89,12 @@ class Ledger:
         if latencies:
             self._metrics.observe(defs.ALERT_LATENCY, latencies, self._stream)
 
-    def drift(self, part: Part, signal: str) -> None:
-        """A drift decision that was handed to the producer."""
-        self._metrics.add(defs.DRIFT_DECISIONS, 1, self._stream, part[0], str(part[1]), signal)
+    def decision(self, part: Part, decision: Decision) -> None:
+        """A decision that was handed to the producer."""
+        labels = (self._stream, part[0], str(part[1]))
+        self._metrics.add(defs.DECISIONS, 1, *labels, decision.kind)
+        if decision.kind == "drift":
+            self._metrics.add(defs.DRIFT_DECISIONS, 1, *labels, decision.of)
 
     def change(self, arrived: Arrived) -> None:
         """A change that came on the control topic."""

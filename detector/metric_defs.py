@@ -304,6 +304,15 @@ DRIFT_ESTIMATE = _define(
     "partition",
     "signal",
 )
+DECISIONS = _define(
+    "counter",
+    "decisions_total",
+    "Decisions that a partition's records led to, written to the changelog, by kind.",
+    "stream",
+    "topic",
+    "partition",
+    "kind",
+)
 DRIFT_DECISIONS = _define(
     "counter",
     "drift_decisions_total",

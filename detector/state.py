@@ -27,7 +27,8 @@ from .arrays import Arrays
 from .changelog import Snapshot
 from .ruling import Ruling
 
-FORMAT = 1
+FORMAT = 2
+"""1 had nothing of `thresholds.cusum`."""
 _FIRST_SLOTS = 64
 
 

@@ -190,6 +190,7 @@ def ordinary() -> Calibration:
         median=np.zeros((1, MEMBERS)),
         floor=np.zeros((1, MEMBERS)),
         half_life=np.array([100.0]),
+        blocks=np.zeros((1, 4)),
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .calibration import Calibration, open_epoch, plain
 from .constants import LEARN_RECORDS, NO_TIME, PRIOR_WEIGHT, REFRESH, SLOW_SHARE, WAIT, Kind, Learning, Reason
+from .cusum import enter, forget, restart
 from .events import (
     DIGEST_OPENED,
     DIGEST_UPDATED,
@@ -18,6 +19,7 @@ from .events import (
     end_digest,
     finish,
     leave,
+    tell_shift,
     write,
 )
 from .histogram import basis_of, bin_of, fold, freeze, p_value
@@ -185,6 +187,7 @@ def _advance(
             if happened == DID_CHANGE_LEVEL:
                 reason = LEVEL_CHANGED
                 at = write(events, at, core, row, slot, part, LEVEL_CHANGE, reason, now, offset, score, p)
+                restart(core)
             if not held:
                 at = write(events, at, core, row, slot, part, RESOLVED, reason, now, offset, score, p)
             finish(state, slot)
@@ -196,6 +199,12 @@ def _advance(
         out.clean[row] = clean
 
         _learn(state, slot, x, before, rules)
+        if core.phase == FIRING:
+            forget(core)
+        elif before != FIRING:
+            moved, usual, mean = enter(core, score, core.phase == NORMAL)
+            if moved != 0:
+                at = tell_shift(events, at, core, row, slot, part, now, offset, score, p, usual, mean)
         if clean and core.learning == MEDIANS:
             observe(
                 state.learn[slot], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]

@@ -78,6 +78,8 @@ class Kind(IntEnum):
     DIGEST_UPDATED = 4
     DIGEST_RESOLVED = 5
     LEVEL_CHANGE = 6
+    SHIFT = 7
+    """No word of an incident: the entity's score has moved for good without one."""
 
 
 class Reason(IntEnum):

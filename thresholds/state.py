@@ -35,6 +35,11 @@ CORE = np.dtype(
         ("share", np.float64),  # the entity's budget, openings a day
         ("peak", np.float64),  # highest score of the open incident
         ("late_sum", np.float64),  # scores of the incident's time since half of level_change_us
+        ("block_sum", np.float64),  # scores of the open block, see `cusum`
+        ("usual", np.float64),  # mean of the block means since the last decision
+        ("spread", np.float64),  # their sum of squares around it, earlier ones included
+        ("up", np.float64),  # the two sums that decide
+        ("down", np.float64),
         ("span_us", np.int64),  # event time over which `openings` were counted
         ("last_us", np.int64),  # event time of the entity's last record
         ("seen_us", np.int64),  # the partition's watermark at that record
@@ -49,6 +54,10 @@ CORE = np.dtype(
         ("day_count", np.int32),  # incidents opened (not held) in it
         ("digest_day", np.int32),
         ("held_count", np.int32),  # incidents that the open digest holds; 0 = no digest is open
+        ("block_fill", np.int32),  # records of the open block
+        ("block", np.uint16),  # records of a full one
+        ("means", np.uint16),  # block means behind `usual`
+        ("freedom", np.uint16),  # degrees of freedom of `spread`
         ("fill", np.uint16),  # accepted records since the last refresh
         ("learned", np.uint16),  # records in `learn`
         ("phase", np.uint8),
@@ -63,6 +72,7 @@ CORE = np.dtype(
         ("first", np.uint8),  # place of the oldest of them
         ("active", np.uint8),  # shadow machines above this index are all at rest
         ("borrowed", np.uint8),  # the epoch began from the pooled prior
+        ("shifted", np.uint8),  # `usual` began with a shift
     ]
 )
 
@@ -192,6 +202,8 @@ EVENT = np.dtype(
         ("threshold", np.float64),
         ("peak", np.float64),
         ("rebased", np.float64),  # LEVEL_CHANGE: the new slow average
+        ("before", np.float64),  # SHIFT: the mean of the score, else NaN
+        ("after", np.float64),  # SHIFT: that of the block that decided, else NaN
     ]
 )
 

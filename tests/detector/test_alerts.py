@@ -316,7 +316,16 @@ def test_a_level_change_is_a_decision_and_no_alert() -> None:
     assert events.decision_of(event(), "e", 3, "web") is None
 
 
-@pytest.mark.parametrize("code", [code for code in Code if code is not Code.LEVEL_CHANGE])
+def test_a_shift_is_a_decision_and_no_alert() -> None:
+    shift = event(kind=Code.SHIFT, before=0.1, after=0.9)
+    assert events.happening_of(shift, "e") is None
+    decision = events.decision_of(shift, "e", 3, "web")
+    assert decision is not None
+    assert (decision.kind, decision.of, decision.offset, decision.partition) == ("shift", "e", 44, 3)
+    assert decision.values == {"before": 0.1, "after": 0.9}
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code not in (Code.LEVEL_CHANGE, Code.SHIFT)])
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason])
 def test_every_event_makes_a_valid_alert(code: Code, reason: Reason) -> None:
     found = events.happening_of(event(kind=code, reason=reason, score=np.nan, p=np.nan), "e")

@@ -24,6 +24,7 @@ def stream(seed, length, members=3):
         members_of = 0.45 * np.exp(rng.normal(0, 0.4, (length, members)))
         for first in rng.integers(0, length, 4):
             members_of[first : first + rng.integers(1, 30)] *= np.exp(rng.uniform(1, 6))
+        members_of[length * 3 // 4 :] *= 0.6
         rows += [(times[i], slot, part, members_of[i], rng.random(), rng.normal()) for i in range(length)]
     rows.sort(key=lambda row: (row[0], row[1]))
     offset = dict.fromkeys(OWNER, 0)
@@ -277,4 +278,4 @@ def test_own_medians_take_over_after_exactly_500_clean_records(bench, calibrated
 
 def test_bytes_per_entity(bench, calibrated):
     one = bench(calibrated(members=4))
-    assert bytes_per_slot(one.state) == 2472
+    assert bytes_per_slot(one.state) == 2523
