@@ -25,7 +25,7 @@ from ..pipelines.windows import Accepted, Verdict
 from ..thresholds import drift
 from ..thresholds.advance import advance
 from ..thresholds.calibration import begin_medians
-from ..thresholds.state import BLOCK_MEANS, EVENT, Rows
+from ..thresholds.state import BLOCK_MEANS, EVENT, Rows, open_block
 from ..thresholds.warm import warm
 from .outcome import Outcome, columns_of, merged, nothing
 from .ruling import Ruling
@@ -123,6 +123,8 @@ class Chain:
     def promote(self, part: int, ruling: Ruling) -> None:
         """Let a ruling with another model act in a part: a new epoch, smoothing restarted over the records held."""
         self.state.rulings[part] = ruling
+        drift.restart(self.state.drift, part)
+        open_block(self.state.progress, part)
         slots = self.state.slots_of(part)
         if not len(slots):
             return
@@ -223,6 +225,7 @@ def _decide(state: StreamState, work: Work) -> None:
     trained = (times >= state.assigned.trained_from[slots]) & (times <= state.assigned.trained_to[slots])
     block = drift.block_records(work.ruling.model.version.trained_entities)
     state.progress.block_records[work.records.part[rows]] = block
+    state.progress.usual_missing[work.records.part[rows]] = work.ruling.model.reference["missing"][0]
     decided, events, blocks = advance(
         state.decision,
         state.progress,

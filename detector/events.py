@@ -10,6 +10,7 @@ from ..thresholds.constants import Kind as Code
 from ..thresholds.constants import Reason
 from ..thresholds.constants import Severity as Grade
 from ..thresholds.drift import Flag
+from ..thresholds.policy import Action, Finding, What
 from .alerts import Basis, Happening, Kind, Resolution, Severity, Status
 from .changelog import Decision
 from .wire import number
@@ -21,11 +22,17 @@ _KINDS = {
     Code.DIGEST_UPDATED: (Kind.DIGEST, Status.FIRING),
     Code.DIGEST_RESOLVED: (Kind.DIGEST, Status.RESOLVED),
 }
-_DECISIONS: dict[Code, tuple[Literal["level_change", "shift"], dict[str, str]]] = {
-    Code.LEVEL_CHANGE: ("level_change", {"slow_average": "rebased", "peak": "peak"}),
-    Code.SHIFT: ("shift", {"before": "before", "after": "after"}),
+_DECISIONS: dict[Code, tuple[Literal["level_change", "shift", "outage"], Finding, dict[str, str]]] = {
+    Code.LEVEL_CHANGE: (
+        "level_change",
+        Finding(What.LEVEL_CHANGE, Action.REBASE),
+        {"slow_average": "rebased", "peak": "peak"},
+    ),
+    Code.SHIFT: ("shift", Finding(What.SHIFT, Action.REFRESH), {"before": "before", "after": "after"}),
+    Code.FREEZE: ("outage", Finding(What.OUTAGE, Action.FREEZE), {}),
+    Code.THAW: ("outage", Finding(What.OUTAGE, Action.THAW), {}),
 }
-"""Its kind, and its values by the event's fields."""
+"""Its kind, what it means, and its values by the event's fields."""
 _REASONS = {
     Reason.RECOVERED: Resolution.RECOVERED,
     Reason.GONE: Resolution.GONE,
@@ -68,18 +75,20 @@ def happening_of(
 
 
 def decision_of(event: np.void, entity: str, partition: int, group: str) -> Decision | None:
-    """The decision to write for a LEVEL_CHANGE or SHIFT event; None for any other. `partition` is the input's."""
+    """The decision to write for an event; None for one that is an alert's. `partition` is the input's."""
     found = _DECISIONS.get(Code(int(event["kind"])))
     if found is None:
         return None
-    kind, values = found
+    kind, (what, action), values = found
     return Decision(
         partition=partition,
         offset=int(event["offset"]),
         kind=kind,
-        of=entity,
+        of="" if kind == "outage" else entity,
         time_us=int(event["time_us"]),
         group=group,
+        what=what,
+        action=action,
         values={name: number(float(event[field])) for name, field in values.items()},
     )
 
@@ -93,5 +102,7 @@ def drift_decision(flag: Flag, partition: int, offset: int, time_us: int, group:
         of=flag.signal,
         time_us=time_us,
         group=group,
+        what=flag.found.what,
+        action=flag.found.action,
         values={"before": number(flag.before), "after": number(flag.after), "blocks": float(flag.blocks)},
     )

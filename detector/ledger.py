@@ -92,7 +92,7 @@ class Ledger:
     def decision(self, part: Part, decision: Decision) -> None:
         """A decision that was handed to the producer."""
         labels = (self._stream, part[0], str(part[1]))
-        self._metrics.add(defs.DECISIONS, 1, *labels, decision.kind)
+        self._metrics.add(defs.DECISIONS, 1, *labels, decision.what, decision.action)
         if decision.kind == "drift":
             self._metrics.add(defs.DRIFT_DECISIONS, 1, *labels, decision.of)
 
@@ -150,7 +150,14 @@ class Ledger:
         """Partitions that another member owns from now on."""
         self._metrics.add(defs.REBALANCES, 1, self._stream, event)
         for topic, partition in parts:
-            for definition in (defs.LAG, defs.EVENT_TIME, defs.DRIFT_MEAN, defs.DRIFT_ESTIMATE):
+            for definition in (
+                defs.LAG,
+                defs.EVENT_TIME,
+                defs.DRIFT_MEAN,
+                defs.DRIFT_ESTIMATE,
+                defs.LEARNING_FROZEN,
+                defs.TRAINING_PROPOSED,
+            ):
                 self._metrics.drop(definition, self._stream, topic, str(partition))
 
     def phase(self, phase: str) -> None:
@@ -186,6 +193,8 @@ class Ledger:
             labels = (stream, topic, str(partition))
             if one.watermark_s is not None:
                 metrics.set(defs.EVENT_TIME, one.watermark_s, *labels)
+            metrics.set(defs.LEARNING_FROZEN, one.frozen, *labels)
+            metrics.set(defs.TRAINING_PROPOSED, one.proposed, *labels)
             for signal, (mean, estimate) in one.drift.items():
                 metrics.set(defs.DRIFT_MEAN, mean, *labels, signal)
                 metrics.set(defs.DRIFT_ESTIMATE, estimate, *labels, signal)

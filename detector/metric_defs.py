@@ -307,11 +307,28 @@ DRIFT_ESTIMATE = _define(
 DECISIONS = _define(
     "counter",
     "decisions_total",
-    "Decisions that a partition's records led to, written to the changelog, by kind.",
+    "Decisions that a partition's records led to, written to the changelog, by what happened and what was done.",
     "stream",
     "topic",
     "partition",
-    "kind",
+    "what",
+    "action",
+)
+LEARNING_FROZEN = _define(
+    "gauge",
+    "learning_frozen",
+    "1 while a partition learns nothing: most of its entities are in incidents, or most values missing.",
+    "stream",
+    "topic",
+    "partition",
+)
+TRAINING_PROPOSED = _define(
+    "gauge",
+    "training_proposed",
+    "1 where a decision has proposed a training since the model came into force.",
+    "stream",
+    "topic",
+    "partition",
 )
 DRIFT_DECISIONS = _define(
     "counter",

@@ -27,24 +27,26 @@ from .jit import kernel
 from .level import set_level, shadow_row, take_back
 from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, step
 from .medians import observe, take_over
+from .outage import FROZEN, census, watch
 from .smoothing import score_row
 from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Rules, checked
 
-OPENED = int(Kind.OPENED)
+OPENED, FREEZE, THAW = int(Kind.OPENED), int(Kind.FREEZE), int(Kind.THAW)
 NO_REASON, RECOVERED = int(Reason.NONE), int(Reason.RECOVERED)
 LEVEL_CHANGED = int(Reason.LEVEL_CHANGE)
 MEDIANS, OWN = int(Learning.MEDIANS), int(Learning.OWN)
 
 
 @kernel
-def _learn(state: DecisionState, slot: int, x: float, before: int, rules: Rules) -> None:
+def _learn(state: DecisionState, slot: int, x: float, before: int, learns: bool, rules: Rules) -> None:
     """Let the record wait; accept what has waited long enough, refreshing at every REFRESH-th.
 
     A record is learned once m newer ones lie behind it and the entity is normal; an opening forgets all that
-    wait, from before its onset on. So nothing of an incident, and nothing that may become one, is learned.
+    wait, from before its onset on. So nothing of an incident, and nothing that may become one, is learned. Nor is
+    anything while the partition is frozen.
     """
     core = state.core[slot]
-    if before == FIRING or core.phase == FIRING:
+    if before == FIRING or core.phase == FIRING or not learns:
         core.waiting = 0
         return
     wait = state.wait[slot]
@@ -128,7 +130,8 @@ def _advance(
             rows.members[row], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
         )
         before = int(core.phase)
-        if before != FIRING:
+        learns = parts.freeze[part] != FROZEN
+        if before != FIRING and learns:
             core.S += core.pace * (score - core.S)
             if core.last_us != NO_TIME:
                 core.span_us += min(max(now - core.last_us, 0), rules.gone_after_us)
@@ -150,7 +153,7 @@ def _advance(
             core.day = today
             core.day_count = 0
 
-        if not core.strong:
+        if learns and not core.strong:
             core.active = shadow_row(
                 x,
                 core.active,
@@ -195,11 +198,11 @@ def _advance(
                 at = end_digest(events, at, core, row, slot, part, RECOVERED, now, offset)
         out.onset[row] = alert if firing else NO_TIME
         out.held[row] = firing and held
-        clean = before == NORMAL and core.phase == NORMAL
+        clean = learns and before == NORMAL and core.phase == NORMAL
         out.clean[row] = clean
 
-        _learn(state, slot, x, before, rules)
-        if core.phase == FIRING:
+        _learn(state, slot, x, before, learns, rules)
+        if core.phase == FIRING or not learns:
             forget(core)
         elif before != FIRING:
             moved, usual, mean = enter(core, score, core.phase == NORMAL)
@@ -216,6 +219,9 @@ def _advance(
                 core.learned = 0
                 open_epoch(state, slot, prior, 0, core.epoch + 1, PRIOR_WEIGHT)
 
+        if watch(state, parts, owner, part, mark, np.float64(rows.missing[row]), rules):
+            kind = FREEZE if parts.freeze[part] == FROZEN else THAW
+            at = write(events, at, core, row, slot, part, kind, NO_REASON, now, offset, score, p)
         parts.rows[part] += 1
         parts.score[part] += score
         parts.level[part] += np.float64(rows.level[row])
@@ -227,6 +233,10 @@ def _advance(
             block.score = parts.score[part] / parts.rows[part]
             block.level = parts.level[part] / parts.rows[part]
             block.missing = parts.missing[part] / parts.rows[part]
+            block.entities, block.firing, block.shifted = census(
+                state, owner, part, mark, rules.gone_after_us
+            )
+            block.frozen = parts.freeze[part] == FROZEN
             closed += 1
             parts.rows[part] = 0
             parts.score[part] = 0.0

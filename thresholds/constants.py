@@ -33,6 +33,8 @@ MOST_RECORDS: Final = float(2**22)
 """Beyond this many records a histogram, its openings and its span are halved."""
 REFRESH: Final = 256
 """Accepted records between two refreshes of an entity's calibration."""
+LEAST_COUNT: Final = 64
+"""Fewest records of a partition between two counts of its entities."""
 WAIT: Final = 64
 """Most records that wait for a pending incident to be decided; further ones are not learned."""
 LEAST_P: Final = 1e-12
@@ -80,6 +82,19 @@ class Kind(IntEnum):
     LEVEL_CHANGE = 6
     SHIFT = 7
     """No word of an incident: the entity's score has moved for good without one."""
+    FREEZE = 8
+    """Nor these: the partition that the row belongs to learns nothing from here on,"""
+    THAW = 9
+    """and from here on it does."""
+
+
+class Freeze(IntEnum):
+    """Whether a partition learns."""
+
+    NONE = 0
+    FROZEN = 1
+    OUTLASTED = 2
+    """It learns: what froze it has lasted for so long that it is the new ordinary."""
 
 
 class Reason(IntEnum):

@@ -12,6 +12,7 @@ from .constants import (
     BLOCKS,
     DAY_US,
     LEARN_BINS,
+    LEAST_COUNT,
     LEVELS,
     MOST_M,
     NEVER,
@@ -121,6 +122,18 @@ class PartState(NamedTuple):
     """[P] sums over the open block."""
     level: NDArray[np.float64]
     missing: NDArray[np.float64]
+    freeze: NDArray[np.uint8]
+    """[P] a `Freeze`, see `outage`."""
+    frozen_us: NDArray[np.int64]
+    """[P] watermark at which it froze."""
+    counted: NDArray[np.int32]
+    """[P] records since the entities were last counted,"""
+    count_at: NDArray[np.int32]
+    """[P] and at how many they are counted next."""
+    absent: NDArray[np.float64]
+    """[P] sum of the shares of missing features over them."""
+    usual_missing: NDArray[np.float64]
+    """[P] that share in training."""
 
 
 class Rules(NamedTuple):
@@ -214,6 +227,10 @@ BLOCK_MEANS = np.dtype(
         ("score", np.float64),
         ("level", np.float64),
         ("missing", np.float64),
+        ("entities", np.int32),  # of the partition that are not gone; the next two are of these
+        ("firing", np.int32),  # in incidents
+        ("shifted", np.int32),  # with a recent shift of their score
+        ("frozen", np.bool_),
     ]
 )
 
@@ -254,7 +271,19 @@ def init_parts(capacity: int, block_records: int = 256) -> PartState:
         score=np.zeros(capacity),
         level=np.zeros(capacity),
         missing=np.zeros(capacity),
+        freeze=np.zeros(capacity, np.uint8),
+        frozen_us=np.full(capacity, NO_TIME),
+        counted=np.zeros(capacity, np.int32),
+        count_at=np.full(capacity, LEAST_COUNT, np.int32),
+        absent=np.zeros(capacity),
+        usual_missing=np.zeros(capacity),
     )
+
+
+def open_block(parts: PartState, part: int) -> None:
+    """Begin a partition's drift block anew, in place."""
+    parts.rows[part] = 0
+    parts.score[part] = parts.level[part] = parts.missing[part] = 0.0
 
 
 def bytes_per_slot(state: DecisionState) -> int:

@@ -25,7 +25,9 @@ def stream(seed, length, members=3):
         for first in rng.integers(0, length, 4):
             members_of[first : first + rng.integers(1, 30)] *= np.exp(rng.uniform(1, 6))
         members_of[length * 3 // 4 :] *= 0.6
-        rows += [(times[i], slot, part, members_of[i], rng.random(), rng.normal()) for i in range(length)]
+        missing = 0.2 * rng.random(length)
+        missing[length * 6 // 10 : length * 7 // 10] += 0.7
+        rows += [(times[i], slot, part, members_of[i], missing[i], rng.normal()) for i in range(length)]
     rows.sort(key=lambda row: (row[0], row[1]))
     offset = dict.fromkeys(OWNER, 0)
     out = []
