@@ -199,7 +199,7 @@ def build_chain(
             _decide,
         ),
         Stage("learn", "a new entity's own location and scale, from its clean records", _learn),
-        Stage("drift", "ADWIN on standardised block means of score, input level and missing rate", _drift),
+        Stage("drift", "ADWIN on standardised block means of score, input level, missing rate and lateness", _drift),
     )
     return Chain(state, stages, lags, alignment)
 
@@ -240,6 +240,7 @@ def _decide(state: StreamState, work: Work) -> None:
             work.scored.members,
             work.accepted.missing[here],
             work.scored.level,
+            work.accepted.late[here],
         ),
         judged=~trained,
     )

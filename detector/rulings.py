@@ -14,7 +14,7 @@ from ..models.version import Version
 from ..pipelines.schema import FeatureSchema
 from ..thresholds.budget import default_budget, parse_budget
 from ..thresholds.calibration import of_arrays, stack, take
-from ..thresholds.drift import SIGNALS
+from ..thresholds.drift import TRAINED
 from ..thresholds.state import Rules
 from .changes import (
     START,
@@ -54,7 +54,7 @@ def loaded(version: Version, schema: FeatureSchema) -> Model:
         version.calibration["trained_to_us"],
         {
             signal: np.array([version.reference["mean"][i], version.reference["sd"][i]])
-            for i, signal in enumerate(SIGNALS)
+            for i, signal in enumerate(TRAINED)
         },
     )
 

@@ -226,6 +226,7 @@ def _advance(
         parts.score[part] += score
         parts.level[part] += np.float64(rows.level[row])
         parts.missing[part] += np.float64(rows.missing[row])
+        parts.late[part] += np.float64(rows.late[row])
         if parts.rows[part] >= parts.block_records[part]:
             block = blocks[closed]
             block.part = part
@@ -233,6 +234,7 @@ def _advance(
             block.score = parts.score[part] / parts.rows[part]
             block.level = parts.level[part] / parts.rows[part]
             block.missing = parts.missing[part] / parts.rows[part]
+            block.late = parts.late[part] / (parts.rows[part] + parts.late[part])
             block.entities, block.firing, block.shifted = census(
                 state, owner, part, mark, rules.gone_after_us
             )
@@ -242,12 +244,13 @@ def _advance(
             parts.score[part] = 0.0
             parts.level[part] = 0.0
             parts.missing[part] = 0.0
+            parts.late[part] = 0.0
     return len(rows.slot), at, closed
 
 
 def _plain_rows(rows: Rows) -> Rows:
     """Contiguous, writable, of the declared types: every call meets the one compiled kernel."""
-    kinds: tuple[Any, ...] = (np.int32, np.int32, np.int64, np.int64, np.float32, np.float32, np.float32)
+    kinds: tuple[Any, ...] = (np.int32, np.int32, np.int64, np.int64, np.float32, np.float32, np.float32, np.float32)
     return Rows(*(np.require(array, kind, ["C", "W"]) for array, kind in zip(rows, kinds, strict=True)))
 
 

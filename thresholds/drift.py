@@ -1,4 +1,4 @@
-"""Drift of a partition's score, input level and missing rate: river's ADWIN over standardised block means.
+"""Drift of a partition's score, input level, missing rate and lateness: river's ADWIN over standardised block means.
 
 Records within an entity depend on each other, and a detector fed with them alarms without drift; means of
 blocks hardly do. A decision is that of a *fresh* ADWIN run over the block means since the last decision, at
@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from .policy import RECENT, Action, Around, Finding, What, many_shifted, of_signal
 
-SIGNALS: Final = ("score", "level", "missing")
+SIGNALS: Final = ("score", "level", "missing", "late")
+TRAINED: Final = SIGNALS[:3]
+"""Those whose block means a training measures; files do not say what comes late."""
 ENTITIES: Final = "entities"
 HELD: Final = 256
 DELTA: Final = 0.01
 LEAST_BLOCK: Final = 256
 BLOCK_SHARE: Final = 16
-LEAST_SD: Final = (0.01, 0.01, 0.001)
+LEAST_SD: Final = (0.01, 0.01, 0.001, 0.01)
 """A reference that hardly varied is taken to vary this much."""
 
 
@@ -47,13 +49,13 @@ class DriftState(NamedTuple):
     """Per partition (axis 0)."""
 
     means: NDArray[np.float64]
-    """[P, 3, HELD] standardised block means since the last decision, oldest first."""
+    """[P, 4, HELD] standardised block means since the last decision, oldest first."""
     held: NDArray[np.int32]
-    """[P, 3] how many."""
+    """[P, 4] how many."""
     latest: NDArray[np.float64]
-    """[P, 3] ADWIN's estimate of the current mean after the last block, standardised; for export."""
+    """[P, 4] ADWIN's estimate of the current mean after the last block, standardised; for export."""
     decisions: NDArray[np.int64]
-    """[P, 3] decisions so far; for export."""
+    """[P, 4] decisions so far; for export."""
     quiet: NDArray[np.int32]
     """[P] blocks since the score last moved up, at most RECENT."""
     stepped: NDArray[np.bool_]
@@ -116,6 +118,8 @@ def decide(means: NDArray[np.float64]) -> tuple[int, float]:
 
 def standard(reference: Mapping[str, NDArray[np.float64]], signal: str) -> tuple[float, float]:
     """What block means of a signal are measured against: their mean and standard deviation in training."""
+    if signal not in TRAINED:
+        return 0.0, LEAST_SD[SIGNALS.index(signal)]
     return float(reference[signal][0]), max(float(reference[signal][1]), LEAST_SD[SIGNALS.index(signal)])
 
 

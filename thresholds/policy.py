@@ -1,13 +1,14 @@
 """What a decision means and what is done about it: one table, from a partition's records alone.
 
-| what                 | how it shows                                                | what is done                    |
-| an incident          | entities in incidents when a signal moves                   | hold: nothing of them is learned |
-| a level change       | an incident outlasts level_change_after                     | that entity is re-based         |
-| a shift              | the entity's CUSUM, without an incident                     | the rolling threshold follows   |
-| benign drift         | the input level moves, the score does not; or score falls   | the rolling refresh follows     |
-| a stale model        | the score of all together rises without incidents           | a training is proposed          |
-| a release step       | many entities shift at once, or other values are missing    | a training is proposed          |
-| an outage            | most entities in incidents, or most values missing          | all learning is frozen          |
+| what           | how it shows                                                  | what is done                     |
+| an incident    | entities in incidents when a signal moves                     | hold: nothing of them is learned |
+| a level change | an incident outlasts level_change_after                       | that entity is re-based          |
+| a shift        | the entity's CUSUM, without an incident                       | the rolling threshold follows    |
+| benign drift   | the input level moves and the score does not; the score falls | the rolling refresh follows      |
+| lateness       | more or fewer records come behind others of their entity      | the same                         |
+| a stale model  | the score of all together rises without incidents             | a training is proposed           |
+| a release step | many entities shift at once; the share of missing values moves | a training is proposed          |
+| an outage      | most entities in incidents, or most values missing            | all learning is frozen           |
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class What(StrEnum):
     COVARIATE = "covariate_drift"
     STALE = "model_stale"
     RELEASE = "release_step"
+    LATENESS = "lateness"
     OUTAGE = "outage"
 
 
@@ -79,6 +81,8 @@ def of_signal(signal: str, rose: bool, around: Around) -> Finding:
         return Finding(What.OUTAGE, Action.FREEZE)
     if around.firing > HELD_SHARE * around.entities:
         return Finding(What.INCIDENT, Action.HOLD)
+    if signal == "late":
+        return Finding(What.LATENESS, Action.REFRESH)
     if signal == "missing" or many_shifted(around):
         return Finding(What.RELEASE, Action.PROPOSE)
     if (signal == "score" and rose) or (signal == "level" and around.score_moved):

@@ -122,6 +122,7 @@ class PartState(NamedTuple):
     """[P] sums over the open block."""
     level: NDArray[np.float64]
     missing: NDArray[np.float64]
+    late: NDArray[np.float64]
     freeze: NDArray[np.uint8]
     """[P] a `Freeze`, see `outage`."""
     frozen_us: NDArray[np.int64]
@@ -170,6 +171,8 @@ class Rows(NamedTuple):
     """[n] share of missing features."""
     level: NDArray[np.float32]
     """[n] input level: mean scaled value over the present features."""
+    late: NDArray[np.float32]
+    """[n] records of the entity that came late or out of order since its row before."""
 
 
 class Decided(NamedTuple):
@@ -227,6 +230,7 @@ BLOCK_MEANS = np.dtype(
         ("score", np.float64),
         ("level", np.float64),
         ("missing", np.float64),
+        ("late", np.float64),
         ("entities", np.int32),  # of the partition that are not gone; the next two are of these
         ("firing", np.int32),  # in incidents
         ("shifted", np.int32),  # with a recent shift of their score
@@ -271,6 +275,7 @@ def init_parts(capacity: int, block_records: int = 256) -> PartState:
         score=np.zeros(capacity),
         level=np.zeros(capacity),
         missing=np.zeros(capacity),
+        late=np.zeros(capacity),
         freeze=np.zeros(capacity, np.uint8),
         frozen_us=np.full(capacity, NO_TIME),
         counted=np.zeros(capacity, np.int32),
@@ -283,7 +288,7 @@ def init_parts(capacity: int, block_records: int = 256) -> PartState:
 def open_block(parts: PartState, part: int) -> None:
     """Begin a partition's drift block anew, in place."""
     parts.rows[part] = 0
-    parts.score[part] = parts.level[part] = parts.missing[part] = 0.0
+    parts.score[part] = parts.level[part] = parts.missing[part] = parts.late[part] = 0.0
 
 
 def bytes_per_slot(state: DecisionState) -> int:

@@ -83,6 +83,7 @@ class Bench:
             np.full((1, self.state.fast.shape[1]), np.nan),
             np.zeros(1),
             np.zeros(1),
+            np.zeros(1),
         )
         decided, events, _ = self.advance(rows)
         self.offset += 1

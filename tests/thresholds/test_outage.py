@@ -81,7 +81,8 @@ def test_values_that_are_usually_there_and_are_missing_freeze_it_too(
         n = last - first
         zeros = np.zeros(n)
         times = np.arange(first, last) * MINUTE
-        one.advance(Rows(zeros, zeros, np.arange(first, last), times, np.full((n, 1), 0.4), zeros + share, zeros))
+        members = np.full((n, 1), 0.4)
+        one.advance(Rows(zeros, zeros, np.arange(first, last), times, members, zeros + share, zeros, zeros))
 
     feed(missing, 0, LEAST_COUNT)
     assert one.parts.freeze[0] == frozen

@@ -18,7 +18,7 @@ HOUR = 60 * MINUTE
 def rows_of(members, times, slot=0):
     n = len(times)
     zeros = np.zeros(n)
-    return Rows(np.full(n, slot), zeros, np.arange(n), times, members, zeros, zeros)
+    return Rows(np.full(n, slot), zeros, np.arange(n), times, members, zeros, zeros, zeros)
 
 
 @settings(max_examples=60, deadline=None)
