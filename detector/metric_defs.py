@@ -289,7 +289,7 @@ TRAINING_PROGRESS = _define(
 DRIFT_MEAN = _define(
     "gauge",
     "drift_block_mean",
-    "Standardised mean of the last full block of records, by signal.",
+    "Standardised mean of the last full block of records, by signal; late records in hundredths.",
     "stream",
     "topic",
     "partition",

@@ -150,7 +150,6 @@ def test_the_dashboard_shows_every_metric_that_is_worth_a_look() -> None:
         "tocsin_incidents_opened_total",
         "tocsin_entity_score",
         "tocsin_drift_block_mean",
-        "tocsin_decisions_total",
         "tocsin_drift_decisions_total",
         "tocsin_state_snapshots_total",
         "tocsin_state_restore_seconds",
