@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tocsin.thresholds import cusum
-from tocsin.thresholds.constants import DAY_US, Kind
+from tocsin.thresholds.constants import DAY_US, LEVEL_STEP, LEVELS, Kind
 from tocsin.thresholds.state import CORE, Rules
 
 MINUTE = 60_000_000
 KNOWN = np.array([64.0, 200.0, 0.0, 1.0])
 """200 blocks of a history with mean 0 and sd 1."""
+OFTEN = np.where(LEVEL_STEP * np.arange(1, LEVELS + 1) < 3.0, 1000, 0).astype(np.float32)
+"""Openings by which the level stays at 3."""
 
 
 def started(measured: Any = KNOWN, known: bool = True) -> np.void:
@@ -45,8 +47,8 @@ def test_golden_a_step_of_two_deviations_is_one_decision() -> None:
     means = np.random.default_rng(42).standard_normal(200)
     means[100:] += 2.0
     core = started()
-    assert taken(core, means) == [(104, 1)]
-    assert core["means"] == 200 - 105
+    assert taken(core, means) == [(103, 1)]
+    assert core["means"] == 200 - 104
     assert core["usual"] == pytest.approx(2.0, abs=0.3)
     assert (core["up"], core["down"]) < (cusum.BOUND, cusum.BOUND)
 
@@ -154,7 +156,7 @@ def pushed(one: Any, scores: Any, first: int = 0) -> list[np.void]:
 
 
 def test_a_shift_is_told_with_its_row_and_both_means(bench: Any, calibrated: Any) -> None:
-    one = bench(calibrated(level=3.0, blocks=(16, 20, 0.0, 0.05)))
+    one = bench(calibrated(level=3.0, openings=OFTEN, blocks=(16, 20, 0.0, 0.05)))
     scores = np.random.default_rng(1).normal(0.0, 0.1, 16 * 40)
     scores[16 * 20 :] += 0.3
     (event,) = pushed(one, scores)
@@ -195,14 +197,14 @@ def test_a_level_change_starts_it_anew_so_that_one_change_is_one_decision(
     bench: Any, calibrated: Any
 ) -> None:
     one = bench(
-        calibrated(level=1.0, half_life=200.0, blocks=(16, 20, 0.0, 0.05)),
+        calibrated(level=3.0, openings=OFTEN, half_life=200.0, blocks=(16, 20, 0.0, 0.05)),
         Rules(level_change_us=DAY_US // 24),
     )
     noise = np.random.default_rng(2).normal(0.0, 0.1, 600)
     assert pushed(one, noise[:100]) == []
-    assert pushed(one, 2.0 + noise[100:], 100) == []
+    assert pushed(one, 5.0 + noise[100:], 100) == []
     assert [int(event["kind"]) for event in one.events] == [Kind.OPENED, Kind.LEVEL_CHANGE, Kind.RESOLVED]
-    assert one.core("usual") == pytest.approx(2.0, abs=0.1)
+    assert one.core("usual") == pytest.approx(5.0, abs=0.1)
     assert one.core("freedom") > 20
 
 

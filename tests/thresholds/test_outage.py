@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tocsin.thresholds.constants import LEAST_COUNT, Freeze, Kind
+from tocsin.thresholds.constants import LEAST_COUNT, LEVEL_STEP, LEVELS, Freeze, Kind
 from tocsin.thresholds.state import Rows, Rules
 
 MINUTE = 60_000_000
 ENTITIES = 6
 RULES = Rules(level_change_us=600 * MINUTE)
+OFTEN = np.where(LEVEL_STEP * np.arange(1, LEVELS + 1) < 1.0, 1000, 0).astype(np.float32)
+"""Openings by which the level stays at 1."""
 
 
 @pytest.fixture
 def six(bench: Any, calibrated: Any) -> Any:
     """Six entities of one partition and one of another, calm so far."""
-    one = bench(calibrated(level=1.0, half_life=100.0), RULES, owner=[0] * ENTITIES + [1])
+    one = bench(calibrated(level=1.0, openings=OFTEN, half_life=100.0), RULES, owner=[0] * ENTITIES + [1])
     rounds(one, 0, 30)
     return one
 
@@ -27,7 +29,7 @@ def rounds(one: Any, first: int, last: int, strange: int = 0) -> list[dict[str, 
     out = []
     for minute in range(first, last):
         for slot in range(ENTITIES + 1):
-            out.append(one.push(2.5 if slot < strange else 0.1, minute * MINUTE, slot))
+            out.append(one.push(2.2 if slot < strange else 0.1, minute * MINUTE, slot))
     return out
 
 

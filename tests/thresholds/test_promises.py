@@ -177,7 +177,7 @@ def test_what_is_left_out_of_learning_does_not_alarm_for_ever(bench, trained):
     for members in (wide, high):
         _, decided, events = live(bench, own, members, 1.0)
         assert alarms(decided, 3, 4) > 0.05
-        assert alarms(decided, 10, DAYS) < 0.02
+        assert alarms(decided, 10, DAYS) < 0.05
         opened = events[events["kind"] == Kind.OPENED]["time_us"] // DAY_US - 100
         assert (opened >= 10).sum() < 3 * (DAYS - 10)
 
