@@ -37,10 +37,14 @@ def decided(broker: Broker, stream: Stream) -> list[Decided]:
         admin.close()
     if stream.changelog not in topics:
         return []
-    parts = [(topic, p) for topic in stream.scored if topic in topics for p in range(topics[topic].partitions)]
+    parts = [
+        (topic, p) for topic in stream.scored if topic in topics for p in range(topics[topic].partitions)
+    ]
     found = read_changelog(broker, stream.changelog, parts, lambda: None)
     listed = [Decided(topic, one) for (topic, _), restored in found.items() for one in restored.decisions]
-    return sorted(listed, key=lambda d: (d.decision.time_us, d.topic, d.decision.partition, d.decision.offset))
+    return sorted(
+        listed, key=lambda d: (d.decision.time_us, d.topic, d.decision.partition, d.decision.offset)
+    )
 
 
 class AuditEntry(NamedTuple):

@@ -199,7 +199,11 @@ def build_chain(
             _decide,
         ),
         Stage("learn", "a new entity's own location and scale, from its clean records", _learn),
-        Stage("drift", "ADWIN on standardised block means of score, input level, missing rate and lateness", _drift),
+        Stage(
+            "drift",
+            "ADWIN on standardised block means of score, input level, missing rate and lateness",
+            _drift,
+        ),
     )
     return Chain(state, stages, lags, alignment)
 

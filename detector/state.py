@@ -234,8 +234,8 @@ class StreamState:
         written = snapshot.note.get("format")
         if written != FORMAT:
             raise StateError(
-                f"The state of {topic}/{partition} has the format {written}; this program reads {FORMAT}. Go back to the "
-                "version of tocsin that wrote it, or start a stream with a new name."
+                f"The state of {topic}/{partition} has the format {written}; this program reads {FORMAT}. Go back to "
+                "the version of tocsin that wrote it, or start a stream with a new name."
             )
         if snapshot.note.get("schema") != self.schema.hash:
             raise StateError(

@@ -163,7 +163,7 @@ def entity(
         "state": Phase(int(core["phase"])).name.lower(),
         "last_seen": None if newest == NO_TIME else rfc3339(newest),
         "score": score_of(state, slot),
-        "threshold": level + SLOW_SHARE * float(core["S"]),
+        "threshold": level + SLOW_SHARE * float(core["S"]) + float(core["lift"]),
         "level": level,
         "calibration": f"{state.rulings[index].label}.{int(core['epoch'])}",
         "warming": warming(state, slot, held, lags),

@@ -38,9 +38,9 @@ from tocsin.thresholds import calibration
 from tocsin.thresholds.calibration import Calibration
 from tocsin.thresholds.constants import DAY_US, LEVELS
 from tocsin.thresholds.constants import Kind as Code
-from tocsin.thresholds.policy import Action, Finding, What
 from tocsin.thresholds.drift import Flag
 from tocsin.thresholds.histogram import count
+from tocsin.thresholds.policy import Action, Finding, What
 from tocsin.thresholds.state import BLOCK_MEANS, EVENT
 
 START_US = 1_767_225_600_000_000  # 2026-01-01
@@ -126,7 +126,8 @@ class Made:
             labels=("v0001-test",),
             events=events,
             drifts=[
-                Flag(row, 0, signal, 12, 0.1, 2.5, Finding(What.STALE, Action.PROPOSE)) for row, signal in flags
+                Flag(row, 0, signal, 12, 0.1, 2.5, Finding(What.STALE, Action.PROPOSE))
+                for row, signal in flags
             ],
             refused=np.zeros(0, np.int64),
             blocks=closed,

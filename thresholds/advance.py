@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import Calibration, open_epoch, plain
-from .constants import LEARN_RECORDS, NO_TIME, PRIOR_WEIGHT, REFRESH, SLOW_SHARE, WAIT, Kind, Learning, Reason
+from .constants import LEARN_RECORDS, NO_TIME, PRIOR_WEIGHT, REFRESH, WAIT, Kind, Learning, Reason
 from .cusum import enter, forget, restart
 from .events import (
     DIGEST_OPENED,
@@ -25,7 +25,7 @@ from .events import (
 from .histogram import basis_of, bin_of, fold, freeze, p_value
 from .jit import kernel
 from .level import set_level, shadow_row, take_back
-from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, step
+from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, follow, rolling, step
 from .medians import observe, take_over
 from .outage import FROZEN, census, watch
 from .smoothing import score_row
@@ -76,11 +76,11 @@ def _pass_by(state: DecisionState, rows: Rows, row: int, out: Decided) -> None:
         rows.members[row], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
     )
     if core.phase != FIRING:
-        core.S += core.pace * (score - core.S)
+        follow(core, score)
     core.last_us = rows.time_us[row]
     out.score[row] = score
     out.p[row] = np.nan
-    out.threshold[row] = core.level + SLOW_SHARE * core.S
+    out.threshold[row] = core.level + rolling(core)
     out.anomalous[row] = False
     out.onset[row] = NO_TIME
     out.held[row] = False
@@ -132,15 +132,15 @@ def _advance(
         before = int(core.phase)
         learns = parts.freeze[part] != FROZEN
         if before != FIRING and learns:
-            core.S += core.pace * (score - core.S)
+            follow(core, score)
             if core.last_us != NO_TIME:
                 core.span_us += min(max(now - core.last_us, 0), rules.gone_after_us)
         core.last_us = now
-        x = score - SLOW_SHARE * core.S
+        x = score - rolling(core)
         p = p_value(core, state.counts[slot], state.above[slot], x)
         out.score[row] = score
         out.p[row] = p
-        out.threshold[row] = core.level + SLOW_SHARE * core.S
+        out.threshold[row] = core.level + rolling(core)
         out.anomalous[row] = x > core.level
         out.epoch[row] = core.epoch
         out.caution[row] = core.caution
@@ -250,7 +250,16 @@ def _advance(
 
 def _plain_rows(rows: Rows) -> Rows:
     """Contiguous, writable, of the declared types: every call meets the one compiled kernel."""
-    kinds: tuple[Any, ...] = (np.int32, np.int32, np.int64, np.int64, np.float32, np.float32, np.float32, np.float32)
+    kinds: tuple[Any, ...] = (
+        np.int32,
+        np.int32,
+        np.int64,
+        np.int64,
+        np.float32,
+        np.float32,
+        np.float32,
+        np.float32,
+    )
     return Rows(*(np.require(array, kind, ["C", "W"]) for array, kind in zip(rows, kinds, strict=True)))
 
 

@@ -20,7 +20,7 @@ FLOOR_SHARE: Final = 0.01
 """A smoothed member counts at least this share of its training mean, lest one silence the others."""
 MEMBER_LIMIT: Final = 1e30
 SLOW_SHARE: Final = 0.6
-"""The rolling threshold is level + SLOW_SHARE * S."""
+"""The rolling threshold is level + SLOW_SHARE * S, and a lift after a level change (`machine.rolling`)."""
 
 BINS: Final = 256
 LOWEST: Final = -4.0

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import NEVER, SLOW_SHARE, Kind, Reason
+from .constants import NEVER, Kind, Reason
 from .jit import kernel
-from .machine import FIRING, WARNING, close
+from .machine import FIRING, WARNING, close, rolling
 from .state import EVENT, DecisionState, PartState
 
 RESOLVED, LEVEL_CHANGE, SHIFT = int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE), int(Kind.SHIFT)
@@ -55,7 +55,7 @@ def write(
     event.offset = offset
     event.score = score
     event.p = p
-    event.threshold = core.level + SLOW_SHARE * core.S
+    event.threshold = core.level + rolling(core)
     event.peak = core.peak
     event.rebased = core.S if kind == LEVEL_CHANGE else np.nan
     event.before = np.nan

@@ -4,14 +4,15 @@ NORMAL -> PENDING at the first anomalous record, whose event time is the onset. 
 the last m records are anomalous, or at once beyond level + fast_margin; PENDING -> NORMAL when the last m
 hold no anomalous one. FIRING ends when exit_k records in a row lie below the threshold less exit_margin, or
 by a level change: after level_change_us the slow average is re-based to the mean score of that time's second
-half. `level.shadow_row` opens and ends by the same rules; the numbers are `state.Rules`.
+half, and the threshold lifted by the rest of it: a share of a high plateau alone would lie below it, and the incident
+open again for ever. `level.shadow_row` opens and ends by the same rules; the numbers are `state.Rules`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from .constants import DAY_US, Phase, Severity
+from .constants import DAY_US, SLOW_SHARE, Phase, Severity
 from .jit import kernel
 from .level import ONES
 from .state import Rules
@@ -29,6 +30,19 @@ DID_CHANGE_LEVEL: Final = 3
 def day_of(time_us: int) -> int:
     """The event-time day of a moment."""
     return time_us // DAY_US
+
+
+@kernel
+def follow(core: Any, score: float) -> None:
+    """Advance the slow average by one record. What a level change has lifted falls with it, and never rises."""
+    core.S += core.pace * (score - core.S)
+    core.lift = min(core.lift, (1.0 - SLOW_SHARE) * max(core.S, 0.0))
+
+
+@kernel
+def rolling(core: Any) -> float:
+    """What the threshold stands above the level: a share of the slow average, all of it after a level change."""
+    return float(SLOW_SHARE * core.S + core.lift)
 
 
 @kernel
@@ -82,5 +96,6 @@ def step(core: Any, x: float, score: float, time_us: int, offset: int, rules: Ru
         return DID_RECOVER
     if age >= rules.level_change_us and core.late_count >= rules.m:
         core.S = core.late_sum / core.late_count
+        core.lift = (1.0 - SLOW_SHARE) * max(core.S, 0.0)
         return DID_CHANGE_LEVEL
     return STAYED

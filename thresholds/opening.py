@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import Calibration
-from .constants import DAY_US, HIGHEST_LEVEL, LEVEL_STEP, LEVELS, NO_TIME, SLOW_SHARE, TOP_LEVEL, Caution
+from .constants import DAY_US, HIGHEST_LEVEL, LEVEL_STEP, LEVELS, NO_TIME, TOP_LEVEL, Caution
 from .cusum import measure
 from .histogram import count
 from .jit import kernel
 from .level import lowest_level
-from .machine import DID_OPEN, FIRING, close, step
+from .machine import DID_OPEN, FIRING, close, follow, rolling, step
 from .smoothing import score_rows
 from .state import CORE, Rules, checked, pace
 from .tail import beyond, fit
@@ -58,11 +58,11 @@ def run(
     opened, span, last = 0, 0, NO_TIME
     for i in range(len(scores)):
         if core.phase != FIRING:
-            core.S += core.pace * (scores[i] - core.S)
+            follow(core, scores[i])
             if last != NO_TIME:
                 span += min(max(times[i] - last, 0), rules.gone_after_us)
         last = times[i]
-        x[i] = scores[i] - SLOW_SHARE * core.S
+        x[i] = scores[i] - rolling(core)
         happened = step(core, x[i], scores[i], times[i], i, rules)
         if happened == DID_OPEN:
             opened += 1

@@ -91,4 +91,4 @@ def watch(
         parts.freeze[part] = NONE
     elif before == FROZEN and mark - parts.frozen_us[part] >= rules.level_change_us:
         parts.freeze[part] = OUTLASTED
-    return (before == FROZEN) != (parts.freeze[part] == FROZEN)
+    return bool((before == FROZEN) != (parts.freeze[part] == FROZEN))

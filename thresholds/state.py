@@ -25,6 +25,7 @@ from .constants import (
 CORE = np.dtype(
     [
         ("S", np.float64),  # slow average of the score
+        ("lift", np.float64),  # what a level change has added to the threshold; falls with S
         ("pace", np.float64),  # 1 - 2 ** (-1 / half-life of S in records)
         ("total", np.float64),  # records in `counts`
         ("tail_start", np.float64),  # where the fitted tail begins
@@ -308,7 +309,7 @@ def restart(state: DecisionState, slots: NDArray[np.int32]) -> None:
     would cross a level of one opening a day in 1.5 % of starts.
     """
     state.fast[slots] = state.slow[slots] = 0.5 * np.exp(state.median[slots])
-    state.core["S"][slots] = 0.0
+    state.core["S"][slots] = state.core["lift"][slots] = 0.0
 
 
 def checked(rules: Rules) -> Rules:

@@ -56,7 +56,9 @@ def list_changes(config: ConfigOption = None, stream: StreamOption = None, json:
 
 
 @app.command("decisions")
-def list_decisions(config: ConfigOption = None, stream: StreamOption = None, json: JsonOption = False) -> None:
+def list_decisions(
+    config: ConfigOption = None, stream: StreamOption = None, json: JsonOption = False
+) -> None:
     """List every decision that the records led to, oldest first: what happened, and what was done."""
     from ...pipelines.brokers import open_broker
     from ..audit import decided

@@ -27,7 +27,9 @@ def stream(seed, length, members=3):
         members_of[length * 3 // 4 :] *= 0.6
         missing = 0.2 * rng.random(length)
         missing[length * 6 // 10 : length * 7 // 10] += 0.7
-        rows += [(times[i], slot, part, members_of[i], missing[i], rng.normal(), i % 3) for i in range(length)]
+        rows += [
+            (times[i], slot, part, members_of[i], missing[i], rng.normal(), i % 3) for i in range(length)
+        ]
     rows.sort(key=lambda row: (row[0], row[1]))
     offset = dict.fromkeys(OWNER, 0)
     out = []
@@ -283,4 +285,4 @@ def test_own_medians_take_over_after_exactly_500_clean_records(bench, calibrated
 
 def test_bytes_per_entity(bench, calibrated):
     one = bench(calibrated(members=4))
-    assert bytes_per_slot(one.state) == 2523
+    assert bytes_per_slot(one.state) == 2531

@@ -26,11 +26,11 @@ def six(bench: Any, calibrated: Any) -> Any:
 
 def rounds(one: Any, first: int, last: int, strange: int = 0) -> list[dict[str, Any]]:
     """A record of each entity a minute, the first `strange` of them far above their level."""
-    out = []
-    for minute in range(first, last):
-        for slot in range(ENTITIES + 1):
-            out.append(one.push(2.2 if slot < strange else 0.1, minute * MINUTE, slot))
-    return out
+    return [
+        one.push(2.2 if slot < strange else 0.1, minute * MINUTE, slot)
+        for minute in range(first, last)
+        for slot in range(ENTITIES + 1)
+    ]
 
 
 def kinds(one: Any) -> list[int]:
@@ -72,7 +72,9 @@ def test_what_outlasts_a_level_change_is_the_new_ordinary(six: Any) -> None:
     assert six.parts.freeze[0] == Freeze.NONE
 
 
-@pytest.mark.parametrize(("missing", "usual", "frozen"), [(0.7, 0.0, 1), (0.4, 0.0, 0), (0.7, 0.6, 0), (0.9, 0.6, 1)])
+@pytest.mark.parametrize(
+    ("missing", "usual", "frozen"), [(0.7, 0.0, 1), (0.4, 0.0, 0), (0.7, 0.6, 0), (0.9, 0.6, 1)]
+)
 def test_values_that_are_usually_there_and_are_missing_freeze_it_too(
     bench: Any, calibrated: Any, missing: float, usual: float, frozen: int
 ) -> None:

@@ -167,19 +167,17 @@ def alarms(decided, first, last):
 def test_what_is_left_out_of_learning_does_not_alarm_for_ever(bench, trained):
     """The ratchet: a quantile that never learns what it alarms on alarmed on 33 % of ordinary records.
 
-    From day 3 on the entity stands three and a half times as wide, or sixfold higher: a new ordinary.
+    From day 3 on the entity swings two and a half times as wide, or stands two-, six- or thirtyfold higher: a new
+    ordinary, of which 3 % of the records at most may be strange from day 10 on.
     """
     own = type(trained)(*(array[:1] for array in trained))
     calm = telemetry(600, DAYS * 1440)
-    wide, high = calm.copy(), calm.copy()
-    wide[3 * 1440 :] = np.exp(3.5 * np.log(calm[3 * 1440 :]))
-    high[3 * 1440 :] *= 6.0
-    for members in (wide, high):
-        _, decided, events = live(bench, own, members, 1.0)
-        assert alarms(decided, 3, 4) > 0.05
-        assert alarms(decided, 10, DAYS) < 0.05
-        opened = events[events["kind"] == Kind.OPENED]["time_us"] // DAY_US - 100
-        assert (opened >= 10).sum() < 3 * (DAYS - 10)
+    for wider, higher in ((2.5, 1.0), (1.0, 2.0), (1.0, 6.0), (1.0, 30.0)):
+        members = calm.copy()
+        members[3 * 1440 :] = higher * calm[3 * 1440 :] ** wider
+        _, decided, _ = live(bench, own, members, 1.0)
+        assert alarms(decided, 3, 4) > 0.1
+        assert alarms(decided, 10, DAYS) < 0.03
 
 
 def test_a_day_long_incident_is_not_eaten(bench, trained):

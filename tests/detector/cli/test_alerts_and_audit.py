@@ -127,8 +127,7 @@ def test_decisions_are_listed_by_time_with_what_was_done(tocsin: Run, broker: Br
     assert code == 0
     assert out.splitlines() == [
         "2023-11-14 22:13:20  servers/0@9  level_change of host-1: recorded",
-        "2023-11-14 22:14:20  servers/1@70  model_stale of score: propose_training "
-        "(before 0.1, after 0.5, blocks 30)",
+        "2023-11-14 22:14:20  servers/1@70  model_stale of score: propose_training (before 0.1, after 0.5, blocks 30)",
     ]
     _, out, _ = tocsin("audit", "decisions", "--json")
     assert [one["decision"]["kind"] for one in json.loads(out)] == ["level_change", "drift"]
