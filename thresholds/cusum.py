@@ -19,8 +19,8 @@ from .jit import kernel
 
 REFERENCE: Final = 1.0
 """k: half of the shift that is found soonest, in standard deviations of block means."""
-BOUND: Final = 5.0
-"""h: the decision's bound. Of independent means one in some 50,000 decides by chance."""
+BOUND: Final = 4.5
+"""h: the decision's bound. Of independent means one in some 20,000 to 30,000 decides by chance."""
 LEAST_BLOCK: Final = 64
 MOST_BLOCK: Final = 4096
 TIMES: Final = 6.0
