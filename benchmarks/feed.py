@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import telemetry
 from telemetry import Fleet
-
 from tocsin.detector.learning import Gathered, learn, register
 from tocsin.detector.settings import Settings
 from tocsin.pipelines import sequences

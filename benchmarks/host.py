@@ -24,7 +24,6 @@ import psutil
 from rigs.alertmanager import Alertmanager
 from rigs.collectd import collectd
 from rigs.kafka import free_ports
-
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
 from .terminal import Terminal, metric, ready, until

@@ -31,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from rigs.fixtures import NEEDS
 from rigs.kafka import Rig, free_ports
-
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
-
 from tocsin.detector.settings import Settings, load
 from tocsin.detector.topics import check
 from tocsin.pipelines.brokers.kafka import KafkaBroker

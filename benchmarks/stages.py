@@ -18,7 +18,6 @@ from typing import Any
 
 import psutil
 from prometheus_client.registry import CollectorRegistry
-
 from tocsin.detector.announcing import Names, announcements
 from tocsin.detector.chain import Chain
 from tocsin.detector.clocks import Clocks

@@ -17,7 +17,7 @@ from ..thresholds.constants import Kind as Code
 from .alerts import TOP_FEATURES as MOST_FEATURES
 from .alerts import Alert, Basis, Context, Feature, Kind, alert_id, alert_of, top_features
 from .changelog import Decision
-from .events import PRESENCE, decision_of, happening_of
+from .events import PRESENCE, decision_of, drift_decision, happening_of
 from .outcome import Outcome
 from .scores import ScoreRecord, ScoreRows, score_record
 from .wire import number
@@ -50,7 +50,7 @@ class Said(NamedTuple):
 
 
 def announcements(outcome: Outcome, names: Names, now_us: int, late_after_us: int) -> list[Said]:
-    """The alerts and level-change decisions of an outcome, in the order of its rows.
+    """The alerts and decisions of an outcome, in the order of its rows, of each row those about drift last.
 
     `now_us` serves only the remark that data is late. Several entities found gone by one record come by name.
     """
@@ -59,7 +59,7 @@ def announcements(outcome: Outcome, names: Names, now_us: int, late_after_us: in
         (int(event["row"]), _elsewhere(outcome, event), names.entity(int(event["slot"])), i)
         for i, event in enumerate(events)
     )
-    said = []
+    said: list[tuple[int, Said]] = []
     for row, elsewhere, _, i in keyed:
         label = outcome.labels[int(outcome.label[row])]
         code = Code(int(events[i]["kind"]))
@@ -69,24 +69,29 @@ def announcements(outcome: Outcome, names: Names, now_us: int, late_after_us: in
                 if code is Code.PARTIAL
                 else ()
             )
-            said.append(_said(events[i], names, label, now_us, late_after_us, features=lacking))
+            said.append((row, _said(events[i], names, label, now_us, late_after_us, features=lacking)))
             continue
         caution = Caution(int(outcome.caution[row]))
-        said.append(
-            _said(
-                events[i],
-                names,
-                label,
-                now_us,
-                late_after_us,
-                basis=_BASES[BasisCode(int(outcome.basis[row]))],
-                conservative=caution.name.lower() if caution else None,
-                features=top_features(
-                    names.features, outcome.observed[row], outcome.expected[row], outcome.shares[row]
-                ),
-            )
+        one = _said(
+            events[i],
+            names,
+            label,
+            now_us,
+            late_after_us,
+            basis=_BASES[BasisCode(int(outcome.basis[row]))],
+            conservative=caution.name.lower() if caution else None,
+            features=top_features(
+                names.features, outcome.observed[row], outcome.expected[row], outcome.shares[row]
+            ),
         )
-    return said
+        said.append((row, one))
+    for flag in outcome.drifts:
+        at = int(outcome.row[flag.row])
+        offset, time_us = int(outcome.records.offset[at]), int(outcome.records.time_us[at])
+        partition = names.parts[flag.part][1]
+        decision = drift_decision(flag, partition, offset, time_us, names.stream)
+        said.append((flag.row, Said(flag.part, offset, decision)))
+    return [one for _, one in sorted(said, key=lambda placed: placed[0])]
 
 
 def closures(

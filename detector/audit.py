@@ -1,6 +1,7 @@
 """The audit trail: who changed what decides, when, why, and what was in force before and after.
 
-It is nothing but the fold of the control topic, so it cannot disagree with what the daemons do.
+It is nothing but the fold of the control topic, so it cannot disagree with what the daemons do. Decisions that
+records led to stand in the changelog, at the offsets where they acted.
 """
 
 from __future__ import annotations
@@ -8,8 +9,42 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ..pipelines.brokers import Broker
+from .changelog import Decision
 from .changes import START, Effective, InForce, Resolve, Revert, Versioned, apply, kind_of
 from .control import Unloadable
+from .restore import read_changelog
+from .settings import Stream
+
+
+class Decided(NamedTuple):
+    """One decision that a partition's own records led to, and the topic of that partition."""
+
+    topic: str
+    decision: Decision
+
+
+def decided(broker: Broker, stream: Stream) -> list[Decided]:
+    """The decisions of all partitions, in the order of their event times.
+
+    Raises:
+        StateError: a value of the changelog is corrupt or of a newer format.
+    """
+    admin = broker.admin()
+    try:
+        topics = admin.topics()
+    finally:
+        admin.close()
+    if stream.changelog not in topics:
+        return []
+    parts = [
+        (topic, p) for topic in stream.scored if topic in topics for p in range(topics[topic].partitions)
+    ]
+    found = read_changelog(broker, stream.changelog, parts, lambda: None)
+    listed = [Decided(topic, one) for (topic, _), restored in found.items() for one in restored.decisions]
+    return sorted(
+        listed, key=lambda d: (d.decision.time_us, d.topic, d.decision.partition, d.decision.offset)
+    )
 
 
 class AuditEntry(NamedTuple):

@@ -26,7 +26,7 @@ from ..thresholds import drift
 from ..thresholds.advance import advance
 from ..thresholds.bands import Bands, excused
 from ..thresholds.calibration import begin_medians
-from ..thresholds.state import BLOCK_MEANS, EVENT, Rows
+from ..thresholds.state import BLOCK_MEANS, EVENT, Rows, open_block
 from ..thresholds.warm import warm
 from .outcome import Outcome, columns_of, merged, nothing
 from .ruling import Ruling
@@ -128,6 +128,8 @@ class Chain:
     def promote(self, part: int, ruling: Ruling) -> None:
         """Let a ruling with another model act in a part: a new epoch, smoothing restarted over the records held."""
         self.state.rulings[part] = ruling
+        drift.restart(self.state.drift, part)
+        open_block(self.state.progress, part)
         slots = self.state.slots_of(part)
         if not len(slots):
             return
@@ -208,12 +210,20 @@ def build_chain(
         ),
         Stage(
             "decide",
-            "smooth, combine, rolling threshold, p-value, incident; calibration every 256 records"
+            "smooth, combine, rolling threshold, p-value, incident, shift; calibration every 256 records"
             + ("; deviations that do not count excused" if bands is not None else ""),
             decide,
         ),
-        Stage("learn", "location and scale: a new entity's own, and slowly every entity's, from clean records", _learn),
-        Stage("drift", "ADWIN on standardised block means of score, input level and missing rate", _drift),
+        Stage(
+            "learn",
+            "location and scale: a new entity's own, and slowly every entity's, from clean records",
+            _learn,
+        ),
+        Stage(
+            "drift",
+            "ADWIN on standardised block means of score, input level, missing rate and lateness",
+            _drift,
+        ),
     )
     return Chain(state, stages, lags, alignment)
 
@@ -240,6 +250,7 @@ def _decide(state: StreamState, work: Work, bands: Bands | None) -> None:
     trained = (times >= state.assigned.trained_from[slots]) & (times <= state.assigned.trained_to[slots])
     block = drift.block_records(work.ruling.model.version.trained_entities)
     state.progress.block_records[work.records.part[rows]] = block
+    state.progress.usual_missing[work.records.part[rows]] = work.ruling.model.reference["missing"][0]
     decided, events, blocks = advance(
         state.decision,
         state.progress,
@@ -254,6 +265,7 @@ def _decide(state: StreamState, work: Work, bands: Bands | None) -> None:
             work.scored.members,
             work.accepted.missing[here],
             work.scored.level,
+            work.accepted.late[here],
         ),
         judged=~trained,
         lacking=np.asarray(work.accepted.lacking[here].any(axis=1)),

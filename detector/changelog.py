@@ -4,7 +4,7 @@ The topic is compacted and partitioned like the input; partition p of it holds t
 topic's partition p. Topic names cannot hold a slash, so keys are plain text:
 
     <topic>/<p>/change/<first offset>/<version>   a change of the control topic that acts from there on
-    <topic>/<p>/decision/<offset>/<kind>/<of>     a decision taken in this partition (level change, drift)
+    <topic>/<p>/decision/<offset>/<kind>/<of>     a decision taken in this partition: level change, shift, ...
     <topic>/<p>/snapshot/<A or B>/<i>             piece i of a snapshot
     <topic>/<p>/snapshot                          the marker: the snapshot above is complete
     <topic>/partitions                            (in partition 0) the partition count of the state
@@ -29,7 +29,8 @@ from ..errors import StateError
 from .arrays import Array, Arrays, pack, unpack
 from .wire import checked_line, corrupt, decode_json, unchecked_line
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+"""1.0 had no `what` and `action` in decisions, and no shifts and outages."""
 PIECE_BYTES = 512 * 1024  # half of Kafka's default message.max.bytes, so no broker setting is needed
 Pair = tuple[bytes, bytes | None]
 T = TypeVar("T")
@@ -56,15 +57,18 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """A decision that the partition's own records led to.
 
-    `of` is the entity (level change) or the signal (drift).
+    `of` is the entity (level change, shift), the signal (drift), or empty (outage). `what` happened and the `action`
+    are words of thresholds' `policy`.
     """
 
     partition: int
     offset: int
-    kind: Literal["level_change", "drift"]
+    kind: Literal["level_change", "shift", "drift", "outage"]
     of: str
     time_us: int
     group: str = ""
+    what: str = ""
+    action: str = ""
     values: dict[str, float | None] = {}
     schema_version: str = SCHEMA_VERSION
 

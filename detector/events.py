@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from ..thresholds.constants import Kind as Code
 from ..thresholds.constants import Reason
 from ..thresholds.constants import Severity as Grade
 from ..thresholds.drift import Flag
+from ..thresholds.policy import Action, Finding, What
 from .alerts import Basis, Happening, Kind, Resolution, Severity, Status
 from .changelog import Decision
 from .wire import number
@@ -28,6 +31,17 @@ PRESENCE = {
     Code.COMPLETE: (Kind.PARTIAL, Status.RESOLVED),
 }
 """About how records come, not what they hold."""
+_DECISIONS: dict[Code, tuple[Literal["level_change", "shift", "outage"], Finding, dict[str, str]]] = {
+    Code.LEVEL_CHANGE: (
+        "level_change",
+        Finding(What.LEVEL_CHANGE, Action.REBASE),
+        {"slow_average": "rebased", "peak": "peak"},
+    ),
+    Code.SHIFT: ("shift", Finding(What.SHIFT, Action.REFRESH), {"before": "before", "after": "after"}),
+    Code.FREEZE: ("outage", Finding(What.OUTAGE, Action.FREEZE), {}),
+    Code.THAW: ("outage", Finding(What.OUTAGE, Action.THAW), {}),
+}
+"""Its kind, what it means, and its values by the event's fields."""
 _REASONS = {
     Reason.RECOVERED: Resolution.RECOVERED,
     Reason.GONE: Resolution.GONE,
@@ -40,9 +54,9 @@ _GRADES = {Grade.WARNING: Severity.WARNING, Grade.CRITICAL: Severity.CRITICAL}
 def happening_of(
     event: np.void, entity: str, basis: Basis = Basis.EMPIRICAL, conservative: str | None = None
 ) -> Happening | None:
-    """The alert-worthy side of an event; None for LEVEL_CHANGE, which is a decision (`decision_of`)."""
+    """The alert-worthy side of an event; None for what is a decision (`decision_of`)."""
     code = Code(int(event["kind"]))
-    if code is Code.LEVEL_CHANGE:
+    if code in _DECISIONS:
         return None
     kind, status = {**_KINDS, **PRESENCE}[code]
     digest, firing = kind is Kind.DIGEST, status is Status.FIRING
@@ -71,17 +85,21 @@ def happening_of(
 
 
 def decision_of(event: np.void, entity: str, partition: int, group: str) -> Decision | None:
-    """The decision to write for a LEVEL_CHANGE event; None for any other. `partition` is the input's."""
-    if Code(int(event["kind"])) is not Code.LEVEL_CHANGE:
+    """The decision to write for an event; None for one that is an alert's. `partition` is the input's."""
+    found = _DECISIONS.get(Code(int(event["kind"])))
+    if found is None:
         return None
+    kind, (what, action), values = found
     return Decision(
         partition=partition,
         offset=int(event["offset"]),
-        kind="level_change",
-        of=entity,
+        kind=kind,
+        of="" if kind == "outage" else entity,
         time_us=int(event["time_us"]),
         group=group,
-        values={"slow_average": number(float(event["rebased"])), "peak": number(float(event["peak"]))},
+        what=what,
+        action=action,
+        values={name: number(float(event[field])) for name, field in values.items()},
     )
 
 
@@ -94,5 +112,7 @@ def drift_decision(flag: Flag, partition: int, offset: int, time_us: int, group:
         of=flag.signal,
         time_us=time_us,
         group=group,
+        what=flag.found.what,
+        action=flag.found.action,
         values={"before": number(flag.before), "after": number(flag.after), "blocks": float(flag.blocks)},
     )

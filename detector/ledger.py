@@ -12,6 +12,7 @@ from ..pipelines.windows import Verdict
 from ..thresholds.constants import Kind
 from . import metric_defs as defs
 from .alerts import Alert
+from .changelog import Decision
 from .changes import Recalibration
 from .clocks import Clocks
 from .control import Unloadable
@@ -89,9 +90,12 @@ class Ledger:
         if latencies:
             self._metrics.observe(defs.ALERT_LATENCY, latencies, self._stream)
 
-    def drift(self, part: Part, signal: str) -> None:
-        """A drift decision that was handed to the producer."""
-        self._metrics.add(defs.DRIFT_DECISIONS, 1, self._stream, part[0], str(part[1]), signal)
+    def decision(self, part: Part, decision: Decision) -> None:
+        """A decision that was handed to the producer."""
+        labels = (self._stream, part[0], str(part[1]))
+        self._metrics.add(defs.DECISIONS, 1, *labels, decision.what, decision.action)
+        if decision.kind == "drift":
+            self._metrics.add(defs.DRIFT_DECISIONS, 1, *labels, decision.of)
 
     def change(self, arrived: Arrived) -> None:
         """A change that came on the control topic."""
@@ -147,7 +151,14 @@ class Ledger:
         """Partitions that another member owns from now on."""
         self._metrics.add(defs.REBALANCES, 1, self._stream, event)
         for topic, partition in parts:
-            for definition in (defs.LAG, defs.EVENT_TIME, defs.DRIFT_MEAN, defs.DRIFT_ESTIMATE):
+            for definition in (
+                defs.LAG,
+                defs.EVENT_TIME,
+                defs.DRIFT_MEAN,
+                defs.DRIFT_ESTIMATE,
+                defs.LEARNING_FROZEN,
+                defs.TRAINING_PROPOSED,
+            ):
                 self._metrics.drop(definition, self._stream, topic, str(partition))
 
     def phase(self, phase: str) -> None:
@@ -183,6 +194,8 @@ class Ledger:
             labels = (stream, topic, str(partition))
             if one.watermark_s is not None:
                 metrics.set(defs.EVENT_TIME, one.watermark_s, *labels)
+            metrics.set(defs.LEARNING_FROZEN, one.frozen, *labels)
+            metrics.set(defs.TRAINING_PROPOSED, one.proposed, *labels)
             for signal, (mean, estimate) in one.drift.items():
                 metrics.set(defs.DRIFT_MEAN, mean, *labels, signal)
                 metrics.set(defs.DRIFT_ESTIMATE, estimate, *labels, signal)

@@ -295,7 +295,7 @@ TRAINING_PROGRESS = _define(
 DRIFT_MEAN = _define(
     "gauge",
     "drift_block_mean",
-    "Standardised mean of the last full block of records, by signal.",
+    "Standardised mean of the last full block of records, by signal; late records in hundredths.",
     "stream",
     "topic",
     "partition",
@@ -309,6 +309,32 @@ DRIFT_ESTIMATE = _define(
     "topic",
     "partition",
     "signal",
+)
+DECISIONS = _define(
+    "counter",
+    "decisions_total",
+    "Decisions that a partition's records led to, written to the changelog, by what happened and what was done.",
+    "stream",
+    "topic",
+    "partition",
+    "what",
+    "action",
+)
+LEARNING_FROZEN = _define(
+    "gauge",
+    "learning_frozen",
+    "1 while a partition learns nothing: most of its entities are in incidents, or most values missing.",
+    "stream",
+    "topic",
+    "partition",
+)
+TRAINING_PROPOSED = _define(
+    "gauge",
+    "training_proposed",
+    "1 where a decision has proposed a training since the model came into force.",
+    "stream",
+    "topic",
+    "partition",
 )
 DRIFT_DECISIONS = _define(
     "counter",

@@ -14,8 +14,8 @@ from ..models.version import Version
 from ..pipelines.location import period_of
 from ..pipelines.schema import FeatureSchema
 from ..thresholds.budget import default_budget, parse_budget
-from ..thresholds.calibration import Calibration, stack, take
-from ..thresholds.drift import SIGNALS
+from ..thresholds.calibration import of_arrays, stack, take
+from ..thresholds.drift import TRAINED
 from ..thresholds.state import Rules
 from .changes import (
     START,
@@ -46,18 +46,18 @@ def loaded(version: Version, schema: FeatureSchema) -> Model:
     """
     scorer = Scorer(version.params, version.positions(schema.names), len(schema.names))
     scorer.warm()
-    fields = {name: version.calibration[name] for name in Calibration._fields}
-    records, span_us = fields["counts"][-1].sum(dtype=np.float64), int(fields["span_us"][-1])
+    calibration = of_arrays(version.calibration)
+    records, span_us = calibration.counts[-1].sum(dtype=np.float64), int(calibration.span_us[-1])
     return Model(
         version,
         scorer,
         version.widened_location(schema.names),
-        Calibration(**fields),
+        calibration,
         version.calibration["trained_from_us"],
         version.calibration["trained_to_us"],
         {
             signal: np.array([version.reference["mean"][i], version.reference["sd"][i]])
-            for i, signal in enumerate(SIGNALS)
+            for i, signal in enumerate(TRAINED)
         },
         period_of(float(records), span_us),
     )
@@ -208,12 +208,12 @@ def _recalibrated(model: Model, layers: Sequence[tuple[int, Recalibration]]) -> 
     held = trained
     for version, change in layers:
         what = f"change {version} of the control topic"
-        tables.append(Calibration(**unpack_arrays(change.calibration, what)))
+        tables.append(of_arrays(unpack_arrays(change.calibration, what)))
         at.update({name: held + i for i, name in enumerate(change.names)})
         brought_by.update(dict.fromkeys(change.names, version))
         held += len(change.names)
         if change.prior is not None:
-            prior = Calibration(**unpack_arrays(change.prior, what))
+            prior = of_arrays(unpack_arrays(change.prior, what))
     kept = take(stack(tables), list(at.values()))
     rows = {name: row for row, name in enumerate(at)}
     return Recalibrated(layers[-1][0], rows, stack([kept, prior]), brought_by)

@@ -230,6 +230,8 @@ class StreamRunner:
             "incidents_open": shown.firing,
             "incidents_pending": shown.pending,
             "bytes_per_entity": loop.state.bytes_per_entity(),
+            "learning_frozen": [_name(part) for part, one in shown.parts.items() if one.frozen],
+            "training_proposed": [_name(part) for part, one in shown.parts.items() if one.proposed],
             "partitions": [_part_report(owned) for owned in loop.owned.values()],
             "recent_alerts": self.ledger.recent[-5:],
             **self._rekey_report(),
@@ -263,6 +265,10 @@ class StreamRunner:
 
 def _indices(loop: StreamLoop) -> dict[Part, int]:
     return {part: owned.index for part, owned in loop.owned.items()}
+
+
+def _name(part: Part) -> str:
+    return f"{part[0]}/{part[1]}"
 
 
 def _part_report(owned: Owned) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from .arrays import Arrays
 from .changelog import Snapshot
 from .ruling import Ruling
 
-FORMAT = 1
+FORMAT = 2
+"""1 had nothing of `thresholds.cusum`."""
 _FIRST_SLOTS = 64
 
 
@@ -230,7 +231,13 @@ class StreamState:
             StateError: the snapshot is of another feature schema or format.
         """
         topic, partition = self.parts[part]
-        if snapshot.note.get("schema") != self.schema.hash or snapshot.note.get("format") != FORMAT:
+        written = snapshot.note.get("format")
+        if written != FORMAT:
+            raise StateError(
+                f"The state of {topic}/{partition} has the format {written}; this program reads {FORMAT}. Go back to "
+                "the version of tocsin that wrote it, or start a stream with a new name."
+            )
+        if snapshot.note.get("schema") != self.schema.hash:
             raise StateError(
                 f"The state of {topic}/{partition} was made for other features or another window. Set the features "
                 "as they were, or start a stream with a new name: windows of one kind cannot be read as another."

@@ -22,10 +22,10 @@ from ..thresholds import trace
 from .announcing import Names, Said, announcements, score_records
 from .applying import Applier
 from .chain import Chain
+from .changelog import Decision
 from .checkpoints import SETTLE_S, Checkpoints
 from .clocks import Clocks
 from .control_feed import ControlFeed
-from .events import drift_decision
 from .ledger import Ledger
 from .outbox import Outbox
 from .outcome import Outcome
@@ -271,13 +271,9 @@ class StreamLoop:
             return max(flight.batch.timestamp_ms[int(flight.read.message[row])], 0) / 1e3
 
         self._s.ledger.alerts(self._outbox.say(said, seconds_of))
-        for flag in outcome.drifts:
-            part = self.state.parts[flag.part]
-            at = int(outcome.row[flag.row])
-            offset, time_us = int(outcome.records.offset[at]), int(outcome.records.time_us[at])
-            decision = drift_decision(flag, part[1], offset, time_us, self.stream.name)
-            self._s.ledger.drift(part, flag.signal)
-            self._outbox.decide(part, decision)
+        for one in said:
+            if isinstance(one.message, Decision):
+                self._s.ledger.decision(self.state.parts[one.part], one.message)
         if self.stream.scores is not None:
             self._outbox.scores(score_records(outcome, self._names))
         check_torn(self.stream.name, self.state.table.torn, len(self.state.table))

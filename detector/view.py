@@ -11,7 +11,7 @@ from ..pipelines import location
 from ..pipelines.brokers.base import Part
 from ..pipelines.records import NO_TIME
 from ..thresholds import trace
-from ..thresholds.constants import LEARN_RECORDS, SLOW_SHARE, Caution, Learning, Phase
+from ..thresholds.constants import LEARN_RECORDS, SLOW_SHARE, Caution, Freeze, Learning, Phase
 from ..thresholds.drift import SIGNALS
 from .ruling import Ruling
 from .state import StreamState
@@ -24,6 +24,10 @@ class PartGauges(NamedTuple):
     watermark_s: float | None
     drift: dict[str, tuple[float, float]]
     """Signal -> standardised last block mean, ADWIN's estimate."""
+    frozen: bool
+    """It learns nothing: most of its entities are in incidents, or most values missing."""
+    proposed: bool
+    """A decision has proposed a training since the model came into force."""
 
 
 class Gauges(NamedTuple):
@@ -105,7 +109,12 @@ def _part(state: StreamState, index: int) -> PartGauges:
         for i, name in enumerate(SIGNALS)
         if held[i]
     }
-    return PartGauges(None if watermark == NO_TIME else watermark / 1e6, drift)
+    return PartGauges(
+        None if watermark == NO_TIME else watermark / 1e6,
+        drift,
+        bool(state.progress.freeze[index] == Freeze.FROZEN),
+        bool(state.drift.proposed[index]),
+    )
 
 
 def score_of(state: StreamState, slot: int) -> float:
@@ -154,7 +163,7 @@ def entity(
         "state": Phase(int(core["phase"])).name.lower(),
         "last_seen": None if newest == NO_TIME else rfc3339(newest),
         "score": score_of(state, slot),
-        "threshold": level + SLOW_SHARE * float(core["S"]),
+        "threshold": level + SLOW_SHARE * float(core["S"]) + float(core["lift"]),
         "level": level,
         "calibration": f"{state.rulings[index].label}.{int(core['epoch'])}",
         "warming": warming(state, slot, held, lags),

@@ -49,7 +49,7 @@ class LocationState(NamedTuple):
     """[N] FROM_VERSION, LEARNING or OWN."""
     learnt: NDArray[np.int32]
     """[N] clean records so far, while learning."""
-    seen: NDArray[np.int32]
+    seen: NDArray[np.uint16]
     """[N, F] present values among them."""
     mean: NDArray[np.float64]
     square: NDArray[np.float64]
@@ -65,9 +65,11 @@ def init(slots: int, features: int) -> LocationState:
     location = np.zeros((slots, 4, features), np.float32)
     location[:, [SD, JUMP_SD]] = 1.0
     moments = [np.zeros((slots, features), np.float64) for _ in range(4)]
-    seen = np.zeros((slots, features), np.int32)
+    seen = np.zeros((slots, features), np.uint16)
     bound = np.zeros((slots, 2, features), np.float32)
-    return LocationState(location, np.zeros(slots, np.uint8), np.zeros(slots, np.int32), seen, *moments, bound)
+    return LocationState(
+        location, np.zeros(slots, np.uint8), np.zeros(slots, np.int32), seen, *moments, bound
+    )
 
 
 def install(
@@ -171,7 +173,7 @@ def learn(
 
 def _take_over(state: LocationState, slots: NDArray[np.int32]) -> None:
     seen = state.seen[slots]
-    divisor = np.maximum(seen, 1)
+    divisor = np.maximum(seen, 1).astype(np.float64)
     largest = state.bound[slots, 0].astype(np.float64)
     own = np.empty((len(slots), 4, seen.shape[1]), np.float64)
     own[:, MEAN] = state.mean[slots]
@@ -245,10 +247,12 @@ def _learn(
                 state.mean[slot, j] += gain * far
                 state.square[slot, j] = (1.0 - gain) * (state.square[slot, j] + gain * far * far)
                 state.jump_mean[slot, j] += gain * jumped
-                state.jump_square[slot, j] = (1.0 - gain) * (state.jump_square[slot, j] + gain * jumped * jumped)
+                state.jump_square[slot, j] = (1.0 - gain) * (
+                    state.jump_square[slot, j] + gain * jumped * jumped
+                )
                 continue
             state.seen[slot, j] += 1
-            n = state.seen[slot, j]
+            n = np.float64(state.seen[slot, j])
             state.mean[slot, j] += far / n
             state.square[slot, j] += far * (x - state.mean[slot, j])
             state.bound[slot, 0, j] = max(state.bound[slot, 0, j], abs(values[row, j]))

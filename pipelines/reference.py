@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..thresholds.drift import LEAST_SD, block_records
+from ..thresholds.drift import LEAST_SD, TRAINED, block_records
 from .sequences import Series
 
 LEAST_BLOCKS = 8
@@ -37,4 +37,4 @@ def reference(
     blocks = np.stack(
         [signal[: len(order) // size * size].reshape(-1, size).mean(axis=1) for signal in signals]
     )
-    return {"mean": blocks.mean(axis=1), "sd": np.maximum(blocks.std(axis=1), LEAST_SD)}
+    return {"mean": blocks.mean(axis=1), "sd": np.maximum(blocks.std(axis=1), LEAST_SD[: len(TRAINED)])}

@@ -37,6 +37,8 @@ FAR_AHEAD_US = 7 * 86_400_000_000
 TREND_HALF_LIFE = 10
 _GAIN = 1.0 - 2.0 ** (-1.0 / TREND_HALF_LIFE)
 _THIRD = 3
+MOST_BEHIND = 65_535
+"""Further records behind the newest are not counted until one is scored."""
 
 
 class Verdict(IntEnum):
@@ -75,6 +77,8 @@ class WindowState(NamedTuple):
     """[N, C] the last present value of each counter."""
     counter_time: NDArray[np.int64]
     """[N, C] its event time."""
+    behind: NDArray[np.uint16]
+    """[N] records late or out of order since the last that was scored."""
 
 
 class Accepted(NamedTuple):
@@ -92,6 +96,8 @@ class Accepted(NamedTuple):
     """[n] share of features missing in the newest record."""
     lacking: NDArray[np.bool_]
     """[n, F] missing in the newest record, and sent before."""
+    late: NDArray[np.float32]
+    """[n] records of the entity that came late or out of order since its row before."""
 
 
 def init(slots: int, length: int, features: int, counters: int) -> WindowState:
@@ -107,6 +113,7 @@ def init(slots: int, length: int, features: int, counters: int) -> WindowState:
         np.full((slots, features), np.nan, np.float64),
         np.full((slots, counters), np.nan, np.float64),
         np.full((slots, counters), NO_TIME, np.int64),
+        np.zeros(slots, np.uint16),
     )
 
 
@@ -132,6 +139,7 @@ def accept(
     jump = np.empty((rows, features), np.float32)
     missing = np.empty(rows, np.float32)
     lacking = np.empty((rows, features), np.bool_)
+    late = np.empty(rows, np.float32)
     scored = _accept(
         state,
         records.slot,
@@ -145,8 +153,17 @@ def accept(
         jump,
         missing,
         lacking,
+        late,
     )
-    return Accepted(verdict, row[:scored], window[:scored], jump[:scored], missing[:scored], lacking[:scored])
+    return Accepted(
+        verdict,
+        row[:scored],
+        window[:scored],
+        jump[:scored],
+        missing[:scored],
+        lacking[:scored],
+        late[:scored],
+    )
 
 
 @kernel
@@ -163,6 +180,7 @@ def _accept(
     jump: NDArray[np.float32],
     missing: NDArray[np.float32],
     lacking: NDArray[np.bool_],
+    late: NDArray[np.float32],
 ) -> int:
     length, features = state.values.shape[1], state.values.shape[2]
     lags = window.shape[1]
@@ -185,6 +203,8 @@ def _accept(
                 verdict[index] = _OUT_OF_ORDER
             else:
                 verdict[index] = _DUPLICATE if place == -1 else _LATE
+            if verdict[index] != _DUPLICATE:
+                state.behind[slot] = min(state.behind[slot] + 1, MOST_BEHIND)
             continue
         x[:] = values[index]
         _rates(state, slot, time, counters, x)
@@ -215,6 +235,8 @@ def _accept(
             verdict[index] = _SCORED
             row[scored] = index
             missing[scored] = (features - present) / features
+            late[scored] = state.behind[slot]
+            state.behind[slot] = 0
             for lag in range(lags):
                 window[scored, lag] = state.values[slot, (head - lags + lag) % length]
             scored += 1

@@ -40,6 +40,7 @@ from tocsin.thresholds.constants import DAY_US, LEVELS
 from tocsin.thresholds.constants import Kind as Code
 from tocsin.thresholds.drift import Flag
 from tocsin.thresholds.histogram import count
+from tocsin.thresholds.policy import Action, Finding, What
 from tocsin.thresholds.state import BLOCK_MEANS, EVENT
 
 START_US = 1_767_225_600_000_000  # 2026-01-01
@@ -124,7 +125,10 @@ class Made:
             label=np.zeros(scored, np.int32),
             labels=("v0001-test",),
             events=events,
-            drifts=[Flag(row, 0, signal, 12, 0.1, 2.5) for row, signal in flags],
+            drifts=[
+                Flag(row, 0, signal, 12, 0.1, 2.5, Finding(What.STALE, Action.PROPOSE))
+                for row, signal in flags
+            ],
             refused=np.zeros(0, np.int64),
             blocks=closed,
         )
@@ -190,6 +194,7 @@ def ordinary() -> Calibration:
         median=np.zeros((1, MEMBERS)),
         floor=np.zeros((1, MEMBERS)),
         half_life=np.array([100.0]),
+        blocks=np.zeros((1, 4)),
     )
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from .bands import would_count
 from .calibration import Calibration, open_epoch, plain
-from .constants import LEARN_RECORDS, NO_TIME, PRIOR_WEIGHT, REFRESH, SLOW_SHARE, WAIT, Kind, Learning, Reason
+from .constants import LEARN_RECORDS, NO_TIME, PRIOR_WEIGHT, REFRESH, WAIT, Kind, Learning, Reason
+from .cusum import enter, forget, restart
 from .events import (
     DIGEST_OPENED,
     DIGEST_UPDATED,
@@ -19,32 +20,35 @@ from .events import (
     end_digest,
     finish,
     leave,
+    tell_shift,
     write,
 )
 from .histogram import basis_of, bin_of, fold, freeze, p_value
 from .jit import kernel
 from .level import set_level, shadow_row, take_back
-from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, step
+from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, follow, rolling, step
 from .medians import observe, take_over
+from .outage import FROZEN, census, watch
 from .presence import is_awaited, look, patience
 from .smoothing import score_row
 from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Rules, checked
 
-OPENED = int(Kind.OPENED)
+OPENED, FREEZE, THAW = int(Kind.OPENED), int(Kind.FREEZE), int(Kind.THAW)
 NO_REASON, RECOVERED = int(Reason.NONE), int(Reason.RECOVERED)
 LEVEL_CHANGED = int(Reason.LEVEL_CHANGE)
 MEDIANS, OWN = int(Learning.MEDIANS), int(Learning.OWN)
 
 
 @kernel
-def _learn(state: DecisionState, slot: int, x: float, before: int, rules: Rules) -> None:
+def _learn(state: DecisionState, slot: int, x: float, before: int, learns: bool, rules: Rules) -> None:
     """Let the record wait; accept what has waited long enough, refreshing at every REFRESH-th.
 
     A record is learned once m newer ones lie behind it and the entity is normal; an opening forgets all that
-    wait, from before its onset on. So nothing of an incident, and nothing that may become one, is learned.
+    wait, from before its onset on. So nothing of an incident, and nothing that may become one, is learned. Nor is
+    anything while the partition is frozen.
     """
     core = state.core[slot]
-    if before == FIRING or core.phase == FIRING:
+    if before == FIRING or core.phase == FIRING or not learns:
         core.waiting = 0
         return
     wait = state.wait[slot]
@@ -74,11 +78,11 @@ def _pass_by(state: DecisionState, rows: Rows, row: int, out: Decided) -> None:
         rows.members[row], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
     )
     if core.phase != FIRING:
-        core.S += core.pace * (score - core.S)
+        follow(core, score)
     core.last_us = rows.time_us[row]
     out.score[row] = score
     out.p[row] = np.nan
-    out.threshold[row] = core.level + SLOW_SHARE * core.S
+    out.threshold[row] = core.level + rolling(core)
     out.anomalous[row] = False
     out.onset[row] = NO_TIME
     out.held[row] = False
@@ -98,10 +102,10 @@ def _pass_over(state: DecisionState, rows: Rows, row: int, most_us: int, out: De
     core.last_us = now
     nothing = np.full(rows.members.shape[1], np.nan, np.float32)
     score = score_row(nothing, state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot])
-    x = score - SLOW_SHARE * core.S
+    x = score - rolling(core)
     out.score[row] = score
     out.p[row] = p_value(core, state.counts[slot], state.above[slot], x)
-    out.threshold[row] = core.level + SLOW_SHARE * core.S
+    out.threshold[row] = core.level + rolling(core)
     out.anomalous[row] = False
     out.onset[row] = NO_TIME
     out.held[row] = False
@@ -175,16 +179,17 @@ def _advance(
             rows.members[row], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
         )
         before = int(core.phase)
-        if before != FIRING:
-            core.S += core.pace * (score - core.S)
+        learns = parts.freeze[part] != FROZEN
+        if before != FIRING and learns:
+            follow(core, score)
             if core.last_us != NO_TIME:
                 core.span_us += min(max(now - core.last_us, 0), rules.gone_after_us)
         core.last_us = now
-        x = score - SLOW_SHARE * core.S
+        x = score - rolling(core)
         p = p_value(core, state.counts[slot], state.above[slot], x)
         out.score[row] = score
         out.p[row] = p
-        out.threshold[row] = core.level + SLOW_SHARE * core.S
+        out.threshold[row] = core.level + rolling(core)
         out.anomalous[row] = x > core.level
         out.epoch[row] = core.epoch
         out.caution[row] = core.caution
@@ -197,7 +202,7 @@ def _advance(
             core.day = today
             core.day_count = 0
 
-        if not core.strong:
+        if learns and not core.strong:
             core.active = shadow_row(
                 x,
                 core.active,
@@ -234,6 +239,7 @@ def _advance(
             if happened == DID_CHANGE_LEVEL:
                 reason = LEVEL_CHANGED
                 at = write(events, at, core, row, slot, part, LEVEL_CHANGE, reason, now, offset, score, p)
+                restart(core)
             if not held:
                 at = write(events, at, core, row, slot, part, RESOLVED, reason, now, offset, score, p)
             finish(state, slot)
@@ -241,10 +247,16 @@ def _advance(
                 at = end_digest(events, at, core, row, slot, part, RECOVERED, now, offset)
         out.onset[row] = alert if firing else NO_TIME
         out.held[row] = firing and held
-        clean = before == NORMAL and core.phase == NORMAL
+        clean = learns and before == NORMAL and core.phase == NORMAL
         out.clean[row] = clean
 
-        _learn(state, slot, x, before, rules)
+        _learn(state, slot, x, before, learns, rules)
+        if core.phase == FIRING or not learns:
+            forget(core)
+        elif before != FIRING:
+            moved, usual, mean = enter(core, score, core.phase == NORMAL)
+            if moved != 0:
+                at = tell_shift(events, at, core, row, slot, part, now, offset, score, p, usual, mean)
         if clean and core.learning == MEDIANS:
             observe(
                 state.learn[slot], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
@@ -256,10 +268,14 @@ def _advance(
                 core.learned = 0
                 open_epoch(state, slot, prior, 0, core.epoch + 1, PRIOR_WEIGHT)
 
+        if watch(state, parts, owner, part, mark, np.float64(rows.missing[row]), rules):
+            kind = FREEZE if parts.freeze[part] == FROZEN else THAW
+            at = write(events, at, core, row, slot, part, kind, NO_REASON, now, offset, score, p)
         parts.rows[part] += 1
         parts.score[part] += score
         parts.level[part] += np.float64(rows.level[row])
         parts.missing[part] += np.float64(rows.missing[row])
+        parts.late[part] += np.float64(rows.late[row])
         if parts.rows[part] >= parts.block_records[part]:
             block = blocks[closed]
             block.part = part
@@ -267,17 +283,32 @@ def _advance(
             block.score = parts.score[part] / parts.rows[part]
             block.level = parts.level[part] / parts.rows[part]
             block.missing = parts.missing[part] / parts.rows[part]
+            block.late = parts.late[part] / (parts.rows[part] + parts.late[part])
+            block.entities, block.firing, block.shifted = census(
+                state, owner, part, mark, rules.gone_after_us
+            )
+            block.frozen = parts.freeze[part] == FROZEN
             closed += 1
             parts.rows[part] = 0
             parts.score[part] = 0.0
             parts.level[part] = 0.0
             parts.missing[part] = 0.0
+            parts.late[part] = 0.0
     return len(rows.slot), at, closed
 
 
 def _plain_rows(rows: Rows) -> Rows:
     """Contiguous, writable, of the declared types: every call meets the one compiled kernel."""
-    kinds: tuple[Any, ...] = (np.int32, np.int32, np.int64, np.int64, np.float32, np.float32, np.float32)
+    kinds: tuple[Any, ...] = (
+        np.int32,
+        np.int32,
+        np.int64,
+        np.int64,
+        np.float32,
+        np.float32,
+        np.float32,
+        np.float32,
+    )
     return Rows(*(np.require(array, kind, ["C", "W"]) for array, kind in zip(rows, kinds, strict=True)))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .constants import SLOW_SHARE
 from .jit import kernel
+from .machine import lowered
 from .smoothing import score_row
 
 RESPONSIBLE = 0.5
@@ -54,4 +55,4 @@ def would_count(
     """Whether one record [M] of an entity at rest would be anomalous; changes nothing."""
     score = score_row(member, fast.copy(), slow.copy(), median, floor)
     average = core.S + core.pace * (score - core.S)
-    return bool(score - SLOW_SHARE * average > core.level)
+    return bool(score - SLOW_SHARE * average - lowered(core.lift, average) > core.level)

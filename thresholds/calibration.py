@@ -5,13 +5,14 @@ A model version holds one row per training entity and one pooled row, the prior,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .constants import DAY_US, LEVEL_STEP, PRIOR_WEIGHT, Caution, Learning
+from .cusum import begin
 from .histogram import freeze
 from .jit import kernel
 from .level import lowest_level, set_level
@@ -35,6 +36,14 @@ class Calibration(NamedTuple):
     """[n, M] least s that counts."""
     half_life: NDArray[np.float64]
     """[n] half-life of S, records."""
+    blocks: NDArray[np.float64]
+    """[n, 4] of `cusum.measure`: what a lasting shift of the score is measured against."""
+
+
+def of_arrays(arrays: Mapping[str, NDArray[Any]]) -> Calibration:
+    """A calibration as a model version or a change holds it; those of before `blocks` know nothing of them."""
+    fields: dict[str, Any] = {name: arrays[name] for name in Calibration._fields if name in arrays}
+    return Calibration(**{"blocks": np.zeros((len(arrays["level"]), 4)), **fields})
 
 
 @kernel
@@ -65,6 +74,7 @@ def open_epoch(
     core.accepted = 0
     core.epoch = epoch
     core.borrowed = weight > 0.0
+    begin(core, calibration.blocks[row], weight == 0.0)
     core.anchor = calibration.level[row]
     freeze(core, counts, state.above[slot])
     set_level(core, openings)
@@ -91,6 +101,7 @@ def plain(calibration: Calibration) -> Calibration:
         np.float32,
         np.float32,
         np.int64,
+        np.float64,
         np.float64,
         np.float64,
         np.float64,
@@ -191,7 +202,7 @@ def stack(calibrations: Sequence[Calibration]) -> Calibration:
 def pool(
     calibration: Calibration, share: float, median: NDArray[np.float64], floor: NDArray[np.float64]
 ) -> Calibration:
-    """The prior: the sum of all rows, with the group's medians and floors [M] and the median half-life.
+    """The prior: the sum of all rows, with the group's medians and floors [M], median half-life and block length.
 
     Its level is the lowest of the fixed levels at which all entities together keep `share` openings a day
     each, and at least the median of the entities' own levels while their history is shorter than one opening.
@@ -211,6 +222,7 @@ def pool(
         median=np.asarray(median, np.float64)[None],
         floor=np.asarray(floor, np.float64)[None],
         half_life=np.array([np.median(calibration.half_life)]),
+        blocks=np.array([[np.median(calibration.blocks[:, 0]), 0.0, 0.0, 0.0]]),
     )
 
 

@@ -20,7 +20,7 @@ FLOOR_SHARE: Final = 0.01
 """A smoothed member counts at least this share of its training mean, lest one silence the others."""
 MEMBER_LIMIT: Final = 1e30
 SLOW_SHARE: Final = 0.6
-"""The rolling threshold is level + SLOW_SHARE * S."""
+"""The rolling threshold is level + SLOW_SHARE * S, and a lift after a level change (`machine.rolling`)."""
 
 BINS: Final = 256
 LOWEST: Final = -4.0
@@ -33,6 +33,8 @@ MOST_RECORDS: Final = float(2**22)
 """Beyond this many records a histogram, its openings and its span are halved."""
 REFRESH: Final = 256
 """Accepted records between two refreshes of an entity's calibration."""
+LEAST_COUNT: Final = 64
+"""Fewest records of a partition between two counts of its entities."""
 WAIT: Final = 64
 """Most records that wait for a pending incident to be decided; further ones are not learned."""
 LEAST_P: Final = 1e-12
@@ -90,6 +92,13 @@ class Kind(IntEnum):
     PARTIAL = 11
     COMPLETE = 12
 
+    SHIFT = 13
+    """No word of an incident: the entity's score has moved for good without one."""
+    FREEZE = 14
+    """Nor these: the partition that the row belongs to learns nothing from here on,"""
+    THAW = 15
+    """and from here on it does."""
+
 
 class Gap(IntEnum):
     """Where an entity stands whose records lack something that used to come."""
@@ -98,6 +107,15 @@ class Gap(IntEnum):
     TOLD = 1
     SETTLED = 2
     """It was told and is over: the lack is the new ordinary until a record is complete."""
+
+
+class Freeze(IntEnum):
+    """Whether a partition learns."""
+
+    NONE = 0
+    FROZEN = 1
+    OUTLASTED = 2
+    """It learns: what froze it has lasted for so long that it is the new ordinary."""
 
 
 class Reason(IntEnum):

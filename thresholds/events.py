@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import NEVER, NO_TIME, SLOW_SHARE, Kind, Reason
+from .constants import NEVER, NO_TIME, Kind, Reason
 from .jit import kernel
-from .machine import FIRING, WARNING, close
+from .machine import FIRING, WARNING, close, rolling
 from .presence import ABSENT, BEHIND, NONE, PARTIAL, end, is_told, note
 from .state import EVENT, DecisionState, PartState, Rules
 
-RESOLVED, LEVEL_CHANGE = int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE)
+RESOLVED, LEVEL_CHANGE, SHIFT = int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE), int(Kind.SHIFT)
 DIGEST_OPENED, DIGEST_UPDATED = int(Kind.DIGEST_OPENED), int(Kind.DIGEST_UPDATED)
 DIGEST_RESOLVED = int(Kind.DIGEST_RESOLVED)
-GONE = int(Reason.GONE)
-ROOM = 12
+NO_REASON, GONE = int(Reason.NONE), int(Reason.GONE)
+ROOM = 16
 """Free places that one row may need in the table of events."""
 
 
@@ -57,9 +57,33 @@ def write(
     event.offset = offset
     event.score = score
     event.p = p
-    event.threshold = core.level + SLOW_SHARE * core.S
+    event.threshold = core.level + rolling(core)
     event.peak = core.peak
     event.rebased = core.S if kind == LEVEL_CHANGE else np.nan
+    event.before = np.nan
+    event.after = np.nan
+    return at + 1
+
+
+@kernel
+def tell_shift(
+    events: NDArray[np.void],
+    at: int,
+    core: Any,
+    row: int,
+    slot: int,
+    part: int,
+    time_us: int,
+    offset: int,
+    score: float,
+    p: float,
+    before: float,
+    after: float,
+) -> int:
+    """Write that the slot's score has moved for good, from a mean to another; returns the next free place."""
+    write(events, at, core, row, slot, part, SHIFT, NO_REASON, time_us, offset, score, p)
+    events[at].before = before
+    events[at].after = after
     return at + 1
 
 

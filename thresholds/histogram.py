@@ -1,4 +1,4 @@
-"""The histogram of x = score - SLOW_SHARE * S: bins, frozen survival, p-values.
+"""The histogram of x = score - SLOW_SHARE * S - lift: bins, frozen survival, p-values.
 
 Two histograms merge by adding their counts. The p-value of x among n counted records is
 (1 + #{records >= x}) / (n + 1), the bin that holds x counted in proportion: for exchangeable records

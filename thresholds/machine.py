@@ -4,7 +4,8 @@ NORMAL -> PENDING at the first anomalous record, whose event time is the onset. 
 the last m records are anomalous, or at once beyond level + fast_margin; PENDING -> NORMAL when the last m
 hold no anomalous one. FIRING ends when exit_k records in a row lie below the threshold less exit_margin, or
 by a level change: after level_change_us the slow average is re-based to the mean score of that time's second
-half. The numbers are `state.Rules`.
+half, and the threshold lifted by the rest of it: a share of a high plateau alone would lie below it, and the incident
+open again for ever. The numbers are `state.Rules`.
 
 An entity flaps from the flap_after-th incident on of which each opened within flap_within_us of the recovery before
 it. Its incidents take a quiet twice as long to recover, twice that the next time, and so on. On the same x and level
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .constants import DAY_US, FLAP_DOUBLINGS, LONGEST_QUIET, NO_TIME, Phase, Severity
+from .constants import DAY_US, FLAP_DOUBLINGS, LONGEST_QUIET, NO_TIME, SLOW_SHARE, Phase, Severity
 from .jit import kernel
 from .level import ONES
 from .state import Rules
@@ -35,6 +36,25 @@ DID_CHANGE_LEVEL: Final = 3
 def day_of(time_us: int) -> int:
     """The event-time day of a moment."""
     return time_us // DAY_US
+
+
+@kernel
+def follow(core: Any, score: float) -> None:
+    """Advance the slow average by one record. What a level change has lifted falls with it, and never rises."""
+    core.S += core.pace * (score - core.S)
+    core.lift = lowered(core.lift, core.S)
+
+
+@kernel
+def lowered(lift: float, average: float) -> float:
+    """What is left of a lift where the slow average stands there."""
+    return min(lift, (1.0 - SLOW_SHARE) * max(average, 0.0))
+
+
+@kernel
+def rolling(core: Any) -> float:
+    """What the threshold stands above the level: a share of the slow average, all of it after a level change."""
+    return float(SLOW_SHARE * core.S + core.lift)
 
 
 @kernel
@@ -101,5 +121,6 @@ def step(core: Any, x: float, score: float, time_us: int, offset: int, rules: Ru
     if age >= rules.level_change_us and core.late_count >= rules.m:
         core.S = core.late_sum / core.late_count
         core.opened = NO_TIME
+        core.lift = (1.0 - SLOW_SHARE) * max(core.S, 0.0)
         return DID_CHANGE_LEVEL
     return STAYED

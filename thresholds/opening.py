@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import Calibration
-from .constants import DAY_US, HIGHEST_LEVEL, LEVEL_STEP, LEVELS, NO_TIME, SLOW_SHARE, TOP_LEVEL, Caution
+from .constants import DAY_US, HIGHEST_LEVEL, LEVEL_STEP, LEVELS, NO_TIME, TOP_LEVEL, Caution
+from .cusum import measure
 from .histogram import count
 from .jit import kernel
 from .level import lowest_level
-from .machine import DID_OPEN, FIRING, close, step
+from .machine import DID_OPEN, FIRING, close, follow, rolling, step
 from .smoothing import score_rows
 from .state import CORE, Rules, checked, pace
 from .tail import beyond, fit
@@ -35,6 +36,8 @@ class Opening(NamedTuple):
     counts: NDArray[np.float32]
     """[BINS] histogram of x at that level."""
     span_us: int
+    blocks: NDArray[np.float64]
+    """[4] of `cusum.measure`, over the scores outside incidents at that level."""
 
 
 @kernel
@@ -45,8 +48,9 @@ def run(
     level: float,
     rules: Rules,
     x: NDArray[np.float64],
+    inside: NDArray[np.bool_],
 ) -> tuple[int, int]:
-    """Run slow average and machine over one entity's scores [n] at a fixed level, filling x [n].
+    """Run slow average and machine over one entity's scores [n] at a fixed level, filling x [n] and `inside` [n].
 
     Returns openings and the event time spent outside incidents (us), counted as the decision kernel does.
     """
@@ -54,16 +58,17 @@ def run(
     opened, span, last = 0, 0, NO_TIME
     for i in range(len(scores)):
         if core.phase != FIRING:
-            core.S += core.pace * (scores[i] - core.S)
+            follow(core, scores[i])
             if last != NO_TIME:
                 span += min(max(times[i] - last, 0), rules.gone_after_us)
         last = times[i]
-        x[i] = scores[i] - SLOW_SHARE * core.S
+        x[i] = scores[i] - rolling(core)
         happened = step(core, x[i], scores[i], times[i], i, rules)
         if happened == DID_OPEN:
             opened += 1
         elif happened > DID_OPEN:
             close(core)
+        inside[i] = core.phase == FIRING
     return opened, span
 
 
@@ -95,13 +100,26 @@ def openings_at(
 
     `start` is where S begins. Flapping is not damped: openings are counted as the shadow machines do.
     """
+    return _ran(level, score, time_us, half_life, rules, start)[:3]
+
+
+def _ran(
+    level: float,
+    score: NDArray[np.float64],
+    time_us: NDArray[np.int64],
+    half_life: float,
+    rules: Rules,
+    start: float,
+) -> tuple[int, int, NDArray[np.float64], NDArray[np.bool_]]:
+    """What `openings_at` gives, and at which scores [n] an incident is open."""
     core = np.zeros(1, CORE)
     core["S"], core["pace"] = start, pace(half_life)
-    x = np.empty(len(score))
+    x, inside = np.empty(len(score)), np.empty(len(score), np.bool_)
     score = np.require(score, np.float64, ["C", "W"])
     time_us = np.require(time_us, np.int64, ["C", "W"])
-    opened, span = run(core[0], score, time_us, float(level), checked(rules)._replace(flap_after=0), x)
-    return opened, span, x
+    rules = checked(rules)._replace(flap_after=0)
+    opened, span = run(core[0], score, time_us, float(level), rules, x, inside)
+    return opened, span, x, inside
 
 
 def opening_level(
@@ -112,6 +130,7 @@ def opening_level(
     share: float,
     rules: Rules,
     start: float = 0.0,
+    block: int | None = None,
 ) -> Opening:
     """The lowest level at which, as at all fixed ones above it, the machine opens at most share x span times.
 
@@ -125,6 +144,7 @@ def opening_level(
         share: budget, openings a day.
         rules: of the incident machine.
         start: where S begins.
+        block: records of the blocks whose means are measured, by default as many as `cusum.measure` finds.
 
     Raises:
         ValueError: there is no score.
@@ -132,8 +152,8 @@ def opening_level(
     if len(score) == 0:
         raise ValueError("an opening level needs at least one score")
 
-    def ran(level: float) -> tuple[int, int, NDArray[np.float64]]:
-        return openings_at(level, score, time_us, half_life=half_life, rules=rules, start=start)
+    def ran(level: float) -> tuple[int, int, NDArray[np.float64], NDArray[np.bool_]]:
+        return _ran(level, score, time_us, half_life, rules, start)
 
     openings = np.array([ran(LEVEL_STEP * (j + 1))[0] for j in range(LEVELS)], np.float32)
     span = ran(HIGHEST_LEVEL)[1]
@@ -152,7 +172,8 @@ def opening_level(
         caution = Caution.SHORT_HISTORY
         counts = count(ran(level)[2])
         level = min(beyond(level, allowed, *fit(counts, float(counts.sum()))[:3]), HIGHEST_LEVEL)
-    return Opening(level, caution, openings, count(ran(level)[2]), span)
+    _, _, x, inside = ran(level)
+    return Opening(level, caution, openings, count(x), span, measure(score[~inside], block))
 
 
 def row(
@@ -167,4 +188,5 @@ def row(
         median=np.asarray(median, np.float64)[None],
         floor=np.asarray(floor, np.float64)[None],
         half_life=np.array([half_life], np.float64),
+        blocks=found.blocks[None],
     )

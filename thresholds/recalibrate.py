@@ -51,9 +51,9 @@ def recalibrate(
 ) -> tuple[Calibration, list[Change]]:
     """New rows at a budget of `share` openings a day and entity, and a line of the table for each history.
 
-    There is one row, in their order, for each history that `suffices`: histogram, openings, span and level are the
-    history's; medians, floors and half-lives stay, as they belong to the model version. Other entities keep their
-    calibration; their line shows the level that the openings counted in it ask for at that budget.
+    There is one row, in their order, for each history that `suffices`: histogram, openings, span, level and block means
+    are the history's; medians, floors, half-lives and block lengths stay, as they belong to the model version. Other
+    entities keep their calibration; their line shows the level that the openings counted in it ask for at that budget.
     """
     rows, changes = [], []
     for history in histories:
@@ -71,6 +71,7 @@ def recalibrate(
                 share=share,
                 rules=rules,
                 start=start,
+                block=int(own.blocks[0, 0]) or None,
             )
             level, caution = found.level, found.caution
             rows.append(row(found, own.median[0], own.floor[0], half_life))

@@ -12,6 +12,7 @@ from .constants import (
     BLOCKS,
     DAY_US,
     LEARN_BINS,
+    LEAST_COUNT,
     LEVELS,
     MOST_M,
     NEVER,
@@ -24,6 +25,7 @@ from .constants import (
 CORE = np.dtype(
     [
         ("S", np.float64),  # slow average of the score
+        ("lift", np.float64),  # what a level change has added to the threshold; falls with S
         ("pace", np.float64),  # 1 - 2 ** (-1 / half-life of S in records)
         ("total", np.float64),  # records in `counts`
         ("tail_start", np.float64),  # where the fitted tail begins
@@ -35,6 +37,11 @@ CORE = np.dtype(
         ("share", np.float64),  # the entity's budget, openings a day
         ("peak", np.float64),  # highest score of the open incident
         ("late_sum", np.float64),  # scores of the incident's time since half of level_change_us
+        ("block_sum", np.float64),  # scores of the open block, see `cusum`
+        ("usual", np.float64),  # mean of the block means since the last decision
+        ("spread", np.float64),  # their sum of squares around it, earlier ones included
+        ("up", np.float64),  # the two sums that decide
+        ("down", np.float64),
         ("span_us", np.int64),  # event time over which `openings` were counted
         ("last_us", np.int64),  # event time of the entity's last record
         ("seen_us", np.int64),  # the partition's watermark at that record
@@ -61,6 +68,10 @@ CORE = np.dtype(
         ("day_count", np.int32),  # incidents opened (not held) in it
         ("digest_day", np.int32),
         ("held_count", np.int32),  # incidents that the open digest holds; 0 = no digest is open
+        ("block_fill", np.int32),  # records of the open block
+        ("block", np.uint16),  # records of a full one
+        ("means", np.uint16),  # block means behind `usual`
+        ("freedom", np.uint16),  # degrees of freedom of `spread`
         ("fill", np.uint16),  # accepted records since the last refresh
         ("learned", np.uint16),  # records in `learn`
         ("phase", np.uint8),
@@ -80,6 +91,7 @@ CORE = np.dtype(
             np.uint8,
         ),  # incidents in a row, each soon after the recovery before it; the last one included
         ("partial", np.uint8),  # whether that was told: a Gap
+        ("shifted", np.uint8),  # `usual` began with a shift
     ]
 )
 
@@ -130,6 +142,19 @@ class PartState(NamedTuple):
     """[P] sums over the open block."""
     level: NDArray[np.float64]
     missing: NDArray[np.float64]
+    late: NDArray[np.float64]
+    freeze: NDArray[np.uint8]
+    """[P] a `Freeze`, see `outage`."""
+    frozen_us: NDArray[np.int64]
+    """[P] watermark at which it froze."""
+    counted: NDArray[np.int32]
+    """[P] records since the entities were last counted,"""
+    count_at: NDArray[np.int32]
+    """[P] and at how many they are counted next."""
+    absent: NDArray[np.float64]
+    """[P] sum of the shares of missing features over them."""
+    usual_missing: NDArray[np.float64]
+    """[P] that share in training."""
 
 
 class Rules(NamedTuple):
@@ -174,6 +199,8 @@ class Rows(NamedTuple):
     """[n] share of missing features."""
     level: NDArray[np.float32]
     """[n] input level: mean scaled value over the present features."""
+    late: NDArray[np.float32]
+    """[n] records of the entity that came late or out of order since its row before."""
 
 
 class Decided(NamedTuple):
@@ -222,6 +249,8 @@ EVENT = np.dtype(
         ("threshold", np.float64),
         ("peak", np.float64),
         ("rebased", np.float64),  # LEVEL_CHANGE: the new slow average
+        ("before", np.float64),  # SHIFT: the mean of the score, else NaN
+        ("after", np.float64),  # SHIFT: that of the block that decided, else NaN
     ]
 )
 
@@ -232,6 +261,11 @@ BLOCK_MEANS = np.dtype(
         ("score", np.float64),
         ("level", np.float64),
         ("missing", np.float64),
+        ("late", np.float64),
+        ("entities", np.int32),  # of the partition that are not gone; the next two are of these
+        ("firing", np.int32),  # in incidents
+        ("shifted", np.int32),  # with a recent shift of their score
+        ("frozen", np.bool_),
     ]
 )
 
@@ -282,7 +316,20 @@ def init_parts(capacity: int, block_records: int = 256) -> PartState:
         score=np.zeros(capacity),
         level=np.zeros(capacity),
         missing=np.zeros(capacity),
+        late=np.zeros(capacity),
+        freeze=np.zeros(capacity, np.uint8),
+        frozen_us=np.full(capacity, NO_TIME),
+        counted=np.zeros(capacity, np.int32),
+        count_at=np.full(capacity, LEAST_COUNT, np.int32),
+        absent=np.zeros(capacity),
+        usual_missing=np.zeros(capacity),
     )
+
+
+def open_block(parts: PartState, part: int) -> None:
+    """Begin a partition's drift block anew, in place."""
+    parts.rows[part] = 0
+    parts.score[part] = parts.level[part] = parts.missing[part] = parts.late[part] = 0.0
 
 
 def bytes_per_slot(state: DecisionState) -> int:
@@ -302,7 +349,7 @@ def restart(state: DecisionState, slots: NDArray[np.int32]) -> None:
     would cross a level of one opening a day in 1.5 % of starts.
     """
     state.fast[slots] = state.slow[slots] = 0.5 * np.exp(state.median[slots])
-    state.core["S"][slots] = 0.0
+    state.core["S"][slots] = state.core["lift"][slots] = 0.0
 
 
 def checked(rules: Rules) -> Rules:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .jit import kernel
+from .machine import follow
 from .smoothing import score_row
 from .state import DecisionState
 
@@ -45,5 +46,5 @@ def _warm(
         score = score_row(
             members[row], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
         )
-        core.S += core.pace * (score - core.S)
+        follow(core, score)
         core.last_us = times[row]

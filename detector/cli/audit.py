@@ -55,6 +55,36 @@ def list_changes(config: ConfigOption = None, stream: StreamOption = None, json:
             typer.echo(f"     {name}: {_said(name, entry.before[name])} -> {_said(name, entry.after[name])}")
 
 
+@app.command("decisions")
+def list_decisions(
+    config: ConfigOption = None, stream: StreamOption = None, json: JsonOption = False
+) -> None:
+    """List every decision that the records led to, oldest first: what happened, and what was done."""
+    from ...pipelines.brokers import open_broker
+    from ..audit import decided
+    from ..wire import rfc3339
+
+    settings = load_settings(config)
+    chosen = settings.stream(stream)
+    broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
+    try:
+        found = decided(broker, chosen)
+    finally:
+        broker.close()
+    if json:
+        print_json(found)
+        return
+    if not found:
+        typer.echo(f"no decision was ever taken: {chosen.changelog} holds none")
+    for topic, one in found:
+        of = f" of {one.of}" if one.of else ""
+        values = ", ".join(f"{name} {value:g}" for name, value in one.values.items() if value is not None)
+        typer.echo(
+            f"{moment(rfc3339(one.time_us))}  {topic}/{one.partition}@{one.offset}  {one.what or one.kind}{of}: "
+            f"{one.action or 'recorded'}{f' ({values})' if values else ''}"
+        )
+
+
 def _said(name: str, value: Any) -> str:
     if value is None:
         return "as configured"

@@ -57,6 +57,15 @@ def _show(stream: dict[str, Any]) -> None:
                 f"  that is {what} the {stream['entities']} that the budget is split over; `tocsin recalibrate` "
                 "splits it anew"
             )
+    if frozen := stream.get("learning_frozen"):
+        typer.echo(
+            f"  nothing is learned for now in {', '.join(frozen)}: most entities in incidents, or most values missing"
+        )
+    if proposed := stream.get("training_proposed"):
+        typer.echo(
+            f"  not what the model knows any more: {', '.join(proposed)} (`tocsin audit decisions`); `tocsin train "
+            "--since` the change, then `tocsin models promote`"
+        )
     if rekey := stream.get("rekey"):
         done = f"{rekey['behind']} messages behind" if rekey["reading"] else "done by another daemon"
         typer.echo(f"  rekeying to {rekey['topic']}: {done}")

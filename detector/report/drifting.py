@@ -47,14 +47,16 @@ def _part(one: Drift) -> Html:
         el(
             "tr",
             el("td", words.moment(decision.time_us)),
-            el("td", SIGNALS[decision.flag.signal]),
+            el("td", SIGNALS.get(decision.flag.signal, "entities shifted")),
             el("td", words.number(decision.flag.before, 4), class_="figure"),
             el("td", words.number(decision.flag.after, 4), class_="figure"),
             el("td", words.number(decision.flag.blocks), class_="figure"),
+            el("td", str(decision.flag.found.what).replace("_", " ")),
+            el("td", str(decision.flag.found.action).replace("_", " ")),
         )
         for decision in one.decisions
     )
-    head = ("decided at (UTC)", "signal", "mean before", "and since", "blocks looked at")
+    head = ("decided at (UTC)", "signal", "mean before", "and since", "blocks looked at", "taken for", "done")
     more = one.decided - len(one.decisions)
     return el(
         "article",

@@ -202,7 +202,7 @@ def _calibrated(gathered: Gathered, slot: int) -> Calibrated:
             float(core["tail_top"]),
         ),
         level=float(core["level"]),
-        threshold=float(core["level"] + SLOW_SHARE * core["S"]),
+        threshold=float(core["level"] + SLOW_SHARE * core["S"] + core["lift"]),
         budget=float(core["share"]),
         openings=state.decision.openings[slot].astype(np.float64) / max(days, 1e-12),
         days=days,

@@ -14,7 +14,12 @@ WHY: Final = {
     "late": "older than all that was held",
     "far_ahead": "too far in the future",
 }
-SIGNALS: Final = {"score": "score", "level": "input level", "missing": "missing values"}
+SIGNALS: Final = {
+    "score": "score",
+    "level": "input level",
+    "missing": "missing values",
+    "late": "late records",
+}
 
 DEFINITIONS: Final = (
     """Counted are records that were judged and whose label is 0 or 1. An event is a longest run of an entity's records

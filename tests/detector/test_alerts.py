@@ -361,7 +361,25 @@ def test_a_level_change_is_a_decision_and_no_alert() -> None:
     assert events.decision_of(event(), "e", 3, "web") is None
 
 
-@pytest.mark.parametrize("code", [code for code in Code if code is not Code.LEVEL_CHANGE])
+def test_a_shift_is_a_decision_and_no_alert() -> None:
+    shift = event(kind=Code.SHIFT, before=0.1, after=0.9)
+    assert events.happening_of(shift, "e") is None
+    decision = events.decision_of(shift, "e", 3, "web")
+    assert decision is not None
+    assert (decision.kind, decision.of, decision.offset, decision.partition) == ("shift", "e", 44, 3)
+    assert decision.values == {"before": 0.1, "after": 0.9}
+    assert (decision.what, decision.action) == ("shift", "refresh")
+
+
+@pytest.mark.parametrize(("code", "action"), [(Code.FREEZE, "freeze"), (Code.THAW, "thaw")])
+def test_an_outage_is_a_decision_of_the_partition(code: Code, action: str) -> None:
+    decision = events.decision_of(event(kind=code), "e", 3, "web")
+    assert decision is not None
+    assert (decision.kind, decision.of, decision.what, decision.action) == ("outage", "", "outage", action)
+    assert events.happening_of(event(kind=code), "e") is None
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code < Code.LEVEL_CHANGE])
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason])
 def test_every_event_makes_a_valid_alert(code: Code, reason: Reason) -> None:
     found = events.happening_of(event(kind=code, reason=reason, score=np.nan, p=np.nan), "e")

@@ -102,7 +102,9 @@ def test_a_location_follows_clean_records_and_acts_from_the_next_period() -> Non
 def test_a_channel_that_rests_keeps_half_of_its_spread() -> None:
     state = known(np.array([[0.0], [8.0], [0.0], [2.0]]))
     rest = np.zeros((200_000, 1), np.float32)
-    location.learn(state, np.zeros(len(rest), np.int32), np.ones(len(rest), bool), rest, rest, paces(len(rest)))
+    location.learn(
+        state, np.zeros(len(rest), np.int32), np.ones(len(rest), bool), rest, rest, paces(len(rest))
+    )
     location.follow(state, np.zeros(1, np.int32), np.array([1024]), np.array([1]), 1024)
     assert state.location[0, :, 0].tolist() == [0.0, 4.0, 0.0, 1.0]
 
@@ -127,7 +129,9 @@ def test_a_segment_ends_before_the_first_record_that_could_see_a_new_location() 
     state.learnt[:] = [location.LIMIT - 1, location.LIMIT - 2, 0]
     before = state.learnt.copy()
     slots = np.array([2, 0, 1, 2, 1, 2, 1, 0], np.int32)
-    assert location.next_cut(state, slots, no_turns(8), 0) == 6, "slot 1 may complete at row 4, row 6 would see it"
+    assert location.next_cut(state, slots, no_turns(8), 0) == 6, (
+        "slot 1 may complete at row 4, row 6 would see it"
+    )
     assert location.next_cut(state, slots[:5], no_turns(5), 0) == 5
     assert location.next_cut(state, slots, no_turns(8), 6) == 8
     np.testing.assert_array_equal(state.learnt, before)

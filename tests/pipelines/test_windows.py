@@ -196,7 +196,7 @@ def test_any_cut_gives_the_bits_of_the_reference(rows: list, cuts: set[int]) -> 
     counters = np.array([2], np.int32)
     fresh = windows.init(1, LENGTH, 3, 1)
     state = windows.init(1, LENGTH, 3, 1)
-    verdict, window, jump = [], [], []
+    verdict, window, jump, late = [], [], [], []
     edges = [0, *sorted(cut for cut in cuts if cut < len(rows)), len(rows)]
     for begin, end in pairwise(edges):
         state = slots.grow(state, fresh, int(batch.slot[:end].max(initial=0)) + 1)
@@ -205,6 +205,14 @@ def test_any_cut_gives_the_bits_of_the_reference(rows: list, cuts: set[int]) -> 
         window += list(got.window)
         jump += list(got.jump)
         assert got.row.tolist() == np.flatnonzero(got.verdict == Verdict.SCORED).tolist()
+        late += got.late.tolist()
+    behind, counted = dict.fromkeys(range(ENTITIES), 0), []
+    for judged, (entity, _, _) in zip(verdict, rows, strict=True):
+        behind[entity] += judged in (Verdict.LATE, Verdict.OUT_OF_ORDER)
+        if judged == Verdict.SCORED:
+            counted.append(behind[entity])
+            behind[entity] = 0
+    assert late == counted
     reference = {entity: Reference(LENGTH, LAGS, FAR, [2]) for entity in range(ENTITIES)}
     expected = [reference[e].judge(t * SECOND, list(x)) for e, t, x in rows]
     assert verdict == [v for v, _, _ in expected]

@@ -26,6 +26,7 @@ def calibration(
     days: float = 10.0,
     half_life: float = np.inf,
     rows: int = 1,
+    blocks: tuple[float, ...] = (16, 0, 0, 0),
 ) -> Calibration:
     counts = np.zeros(BINS, np.float32) if x is None else count(np.asarray(x, np.float64))
     openings = np.zeros(LEVELS, np.float32) if openings is None else openings
@@ -37,6 +38,7 @@ def calibration(
         np.zeros((rows, members)),
         np.full((rows, members), 1e-6),
         np.full(rows, half_life),
+        np.tile(blocks, (rows, 1)),
     )
 
 
@@ -82,6 +84,7 @@ class Bench:
             one * self.offset,
             one * time_us,
             np.full((1, self.state.fast.shape[1]), np.nan),
+            np.zeros(1),
             np.zeros(1),
             np.zeros(1),
         )

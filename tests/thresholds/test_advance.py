@@ -25,18 +25,23 @@ def stream(seed, length, members=3):
         members_of = 0.45 * np.exp(rng.normal(0, 0.4, (length, members)))
         for first in rng.integers(0, length, 4):
             members_of[first : first + rng.integers(1, 30)] *= np.exp(rng.uniform(1, 6))
-        rows += [(times[i], slot, part, members_of[i], rng.random(), rng.normal()) for i in range(length)]
+        members_of[length * 3 // 4 :] *= 0.6
+        missing = 0.2 * rng.random(length)
+        missing[length * 6 // 10 : length * 7 // 10] += 0.7
+        rows += [
+            (times[i], slot, part, members_of[i], missing[i], rng.normal(), i % 3) for i in range(length)
+        ]
     rows.sort(key=lambda row: (row[0] + LATE * (row[1] == 1), row[1]))
     offset = dict.fromkeys(OWNER, 0)
     out = []
-    for time_us, slot, part, member, missing, level in rows:
-        out.append((slot, part, offset[part], time_us, member, missing, level))
+    for time_us, slot, part, member, missing, level, late in rows:
+        out.append((slot, part, offset[part], time_us, member, missing, level, late))
         offset[part] += 1
     return out
 
 
 def table(rows):
-    kinds = (np.int32, np.int32, np.int64, np.int64, np.float32, np.float32, np.float32)
+    kinds = (np.int32, np.int32, np.int64, np.int64, np.float32, np.float32, np.float32, np.float32)
     columns = zip(*rows, strict=True)
     return Rows(*(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)))
 
@@ -211,6 +216,7 @@ def test_refreshes_go_by_the_count_not_by_the_batch(bench, calibrated):
         np.exp(rng.normal(-0.7, 0.03, (n, 1))),
         np.zeros(n),
         np.zeros(n),
+        np.zeros(n),
     )
     decided, _, _ = one.advance(rows)
     assert one.core("accepted") == 3 * REFRESH
@@ -255,11 +261,13 @@ def test_drift_blocks_close_at_their_record_and_average_what_is_in_them(bench, c
         np.full((n, 2), np.nan),
         np.arange(n) / 8,
         np.arange(n) * 2.0,
+        np.arange(n) % 2,
     )
     _, _, blocks = one.advance(rows)
     assert blocks["row"].tolist() == [3, 7]
     assert blocks["missing"].tolist() == [1.5 / 8, 5.5 / 8]
     assert blocks["level"].tolist() == [3.0, 11.0]
+    assert blocks["late"].tolist() == [2 / 6, 2 / 6]
     assert one.parts.rows[0] == 2
 
 
@@ -287,4 +295,4 @@ def test_own_medians_take_over_after_exactly_500_clean_records(bench, calibrated
 
 def test_bytes_per_entity(bench, calibrated):
     one = bench(calibrated(members=4))
-    assert bytes_per_slot(one.state) == 2498
+    assert bytes_per_slot(one.state) == 2557

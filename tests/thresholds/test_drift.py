@@ -39,9 +39,9 @@ def test_a_step_is_one_decision_and_empties_the_array():
     assert flag.row == flag.blocks - 1 == 130
     assert flag.before == pytest.approx(score[:121].mean())
     assert flag.after == pytest.approx(score[121:131].mean())
-    assert state.held[1].tolist() == [200 - 131, 200, 200]
-    assert state.decisions[1].tolist() == [1, 0, 0]
-    assert state.held[0].tolist() == [0, 0, 0]
+    assert state.held[1].tolist() == [200 - 131, 200, 200, 200]
+    assert state.decisions[1].tolist() == [1, 0, 0, 0]
+    assert state.held[0].tolist() == [0, 0, 0, 0]
 
 
 def test_a_decision_can_be_resumed_from_the_array_alone():
@@ -75,4 +75,4 @@ def test_a_signal_that_never_varied_is_no_division_by_zero():
 def test_a_block_without_a_value_is_passed_over():
     state = init(1)
     assert not taken(state, blocks(np.array([np.nan, 0.5])))
-    assert state.held[0].tolist() == [1, 2, 2]
+    assert state.held[0].tolist() == [1, 2, 2, 2]

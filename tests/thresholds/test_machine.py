@@ -102,6 +102,21 @@ def test_level_change_rebases_on_the_second_half_of_its_time(bench, calibrated):
     assert one.core("phase") == Phase.NORMAL
 
 
+def test_after_a_level_change_what_is_higher_still_is_ordinary_and_what_was_ordinary_is_again(
+    bench, calibrated
+):
+    """A share of a high plateau would lie below it: with the level at 1, whatever stands above 2.5."""
+    hour = 60 * MINUTE
+    one = bench(calibrated(level=1.0, half_life=10.0), Rules(level_change_us=10 * hour))
+    run(one, [8.0] * 40, step=hour)
+    assert [int(event["kind"]) for event in one.events] == [OPENED, int(Kind.LEVEL_CHANGE), RESOLVED]
+    assert one.core("S") == pytest.approx(8.0)
+    assert one.push(9.5, 40 * hour)["anomalous"]
+    run(one, [0.0] * 200, start=41 * hour, step=hour)
+    assert one.core("lift") == pytest.approx(0.0, abs=1e-4)
+    assert one.push(1.5, 300 * hour)["anomalous"]  # it has not been eaten
+
+
 def test_level_change_waits_for_records_of_the_second_half(bench, calibrated):
     hour = 60 * MINUTE
     one = bench(calibrated(level=1.0), Rules(k=3, m=5, level_change_us=10 * hour))

@@ -91,7 +91,7 @@ def test_the_search_runs_the_very_machine_of_the_kernel(bench):
     pinned.span_us[:] = 100_000 * DAY_US
     one = bench(pinned)
     zeros = np.zeros(n)
-    decided, events, _ = one.advance(Rows(zeros, zeros, np.arange(n), times, members, zeros, zeros))
+    decided, events, _ = one.advance(Rows(zeros, zeros, np.arange(n), times, members, zeros, zeros, zeros))
     np.testing.assert_array_equal(decided.score, score)
     assert one.core("level") == found.level
     opened, _, x = openings_at(found.level, score, times, half_life=300.0, rules=RULES)
@@ -103,6 +103,6 @@ def test_rows_of_the_kernel_and_of_the_search_count_the_same_span(bench, calibra
     times = np.cumsum([MINUTE, 5 * MINUTE, 3 * DAY_US, MINUTE])
     one = bench(calibrated(days=0.0, level=5.0))
     zeros = np.zeros(4)
-    one.advance(Rows(zeros, zeros, np.arange(4), times, np.full((4, 1), np.nan), zeros, zeros))
+    one.advance(Rows(zeros, zeros, np.arange(4), times, np.full((4, 1), np.nan), zeros, zeros, zeros))
     _, span, _ = openings_at(5.0, zeros, times, half_life=np.inf, rules=RULES)
     assert one.core("span_us") == span == 6 * MINUTE + DAY_US

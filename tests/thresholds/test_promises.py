@@ -19,7 +19,7 @@ HOUR = 60 * MINUTE
 def rows_of(members, times, slot=0):
     n = len(times)
     zeros = np.zeros(n)
-    return Rows(np.full(n, slot), zeros, np.arange(n), times, members, zeros, zeros)
+    return Rows(np.full(n, slot), zeros, np.arange(n), times, members, zeros, zeros, zeros)
 
 
 @settings(max_examples=60, deadline=None)
@@ -178,3 +178,46 @@ def test_repeated_strong_incidents_do_not_raise_the_level(bench, trained):
     assert one.core("level") == pytest.approx(calm.core("level"), abs=0.3)
     opened = events[events["kind"] == Kind.OPENED]["onset"] // DAY_US - 100
     assert set(range(1, DAYS)) <= set(opened.tolist())
+
+
+# -- the ratchet and the eaten incident: what learning by a rule of thumb did on real telemetry ---------------
+
+
+def alarms(decided, first, last):
+    """Share of the records of some days that are anomalous."""
+    return decided.anomalous[first * 1440 : last * 1440].mean()
+
+
+def test_what_is_left_out_of_learning_does_not_alarm_for_ever(bench, trained):
+    """The ratchet: a quantile that never learns what it alarms on alarmed on 33 % of ordinary records.
+
+    From day 3 on the entity swings two and a half times as wide, or stands two-, six- or thirtyfold higher: a new
+    ordinary, of which 3 % of the records at most may be strange from day 10 on.
+    """
+    own = type(trained)(*(array[:1] for array in trained))
+    calm = telemetry(600, DAYS * 1440)
+    for wider, higher in ((2.5, 1.0), (1.0, 2.0), (1.0, 6.0), (1.0, 30.0)):
+        members = calm.copy()
+        members[3 * 1440 :] = higher * calm[3 * 1440 :] ** wider
+        _, decided, _ = live(bench, own, members, 1.0)
+        assert alarms(decided, 3, 4) > 0.1
+        assert alarms(decided, 10, DAYS) < 0.03
+
+
+def test_a_day_long_incident_is_not_eaten(bench, trained):
+    """A plateau of 23 hours is one incident to its end, and the same plateau two days later another."""
+    own = type(trained)(*(array[:1] for array in trained))
+    calm = telemetry(700, 8 * 1440)
+    plateaus = calm.copy()
+    for day in (2, 5):
+        plateaus[day * 1440 : day * 1440 + 23 * 60] *= 8.0
+    quiet, _, _ = live(bench, own, calm, 1.0)
+    one, decided, events = live(bench, own, plateaus, 1.0)
+    for day in (2, 5):
+        inside = decided.onset[day * 1440 : day * 1440 + 23 * 60]
+        assert (inside[10:] != NO_TIME).all()
+        assert len(set(inside[10:].tolist())) == 1
+    first, second = (decided.threshold[day * 1440 + 60] for day in (2, 5))
+    assert second == pytest.approx(first, abs=0.2)
+    assert one.core("level") == pytest.approx(quiet.core("level"), abs=0.1)
+    assert not np.isin(events["kind"], [Kind.LEVEL_CHANGE, Kind.SHIFT]).any()

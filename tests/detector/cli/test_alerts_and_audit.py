@@ -22,6 +22,7 @@ from tocsin.detector.alerts import (
     trial_alert,
 )
 from tocsin.detector.alerts import message_of as alert_message
+from tocsin.detector.changelog import Decision, encode_decision
 from tocsin.detector.changes import BudgetChange, Resolve, Versioned, message_of
 from tocsin.detector.control import Artefacts, read_all
 from tocsin.pipelines.brokers import Broker, open_broker
@@ -97,6 +98,39 @@ def test_show_takes_a_beginning_of_the_id(tocsin: Run) -> None:
     code, _, err = tocsin("alerts", "show", "zz")
     assert code == 1
     assert "No alert on 'servers.alerts' has an id that begins with 'zz'" in err
+
+
+def test_decisions_are_listed_by_time_with_what_was_done(tocsin: Run, broker: Broker) -> None:
+    _, out, _ = tocsin("audit", "decisions")
+    assert out == "no decision was ever taken: servers.changelog holds none\n"
+    admin, producer = broker.admin(), broker.producer()
+    admin.create("servers", 2)
+    admin.create("servers.changelog", 2)
+    decisions = [
+        Decision(
+            partition=1,
+            offset=70,
+            kind="drift",
+            of="score",
+            time_us=START + 60 * SECOND,
+            what="model_stale",
+            action="propose_training",
+            values={"before": 0.1, "after": 0.5, "blocks": 30.0},
+        ),
+        Decision(partition=0, offset=9, kind="level_change", of="host-1", time_us=START),
+    ]
+    for one in decisions:
+        key, value = encode_decision("servers", one)
+        producer.produce("servers.changelog", value, key, one.partition)
+    producer.flush(10)
+    code, out, _ = tocsin("audit", "decisions")
+    assert code == 0
+    assert out.splitlines() == [
+        "2023-11-14 22:13:20  servers/0@9  level_change of host-1: recorded",
+        "2023-11-14 22:14:20  servers/1@70  model_stale of score: propose_training (before 0.1, after 0.5, blocks 30)",
+    ]
+    _, out, _ = tocsin("audit", "decisions", "--json")
+    assert [one["decision"]["kind"] for one in json.loads(out)] == ["level_change", "drift"]
 
 
 def test_resolve_publishes_a_change_and_audit_shows_it(tocsin: Run, broker: Broker) -> None:

@@ -59,6 +59,20 @@ def test_a_count_of_entities_twice_off_has_a_line(
     assert text is None or text in out
 
 
+def test_what_is_frozen_and_what_is_proposed_has_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = {**LIVE, "learning_frozen": ["web/1"], "training_proposed": ["web/0", "web/2"]}
+    out = said(stream, tmp_path, monkeypatch, capsys)
+    assert "nothing is learned for now in web/1:" in out
+    assert "not what the model knows any more: web/0, web/2 " in out
+    assert "`tocsin train --since`" in out
+    stream = {**LIVE, "learning_frozen": [], "training_proposed": []}
+    out = said(stream, tmp_path, monkeypatch, capsys)
+    assert "is learned" not in out
+    assert "tocsin train" not in out
+
+
 def test_collecting_says_why_the_last_training_did_not_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
