@@ -64,11 +64,17 @@ def init(slots: int, features: int) -> LocationState:
     """Slots at mean 0 and sd 1 that learn nothing, until `install` gives them a location."""
     location = np.zeros((slots, 4, features), np.float32)
     location[:, [SD, JUMP_SD]] = 1.0
-    moments = [np.zeros((slots, features), np.float64) for _ in range(4)]
-    seen = np.zeros((slots, features), np.uint16)
-    bound = np.zeros((slots, 2, features), np.float32)
+    shape = (slots, features)
     return LocationState(
-        location, np.zeros(slots, np.uint8), np.zeros(slots, np.int32), seen, *moments, bound
+        location,
+        np.zeros(slots, np.uint8),
+        np.zeros(slots, np.int32),
+        np.zeros(shape, np.uint16),
+        mean=np.zeros(shape),
+        square=np.zeros(shape),
+        jump_mean=np.zeros(shape),
+        jump_square=np.zeros(shape),
+        bound=np.zeros((slots, 2, features), np.float32),
     )
 
 
