@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import NEVER, SLOW_SHARE, Kind, Reason
+from .constants import LEVEL_STEP, NEVER, NO_TIME, SLOW_SHARE, Kind, Mark, Reason
 from .jit import kernel
-from .machine import FIRING, WARNING, close
+from .level import counts
+from .machine import EXPECTED, FIRING, WARNING, close
 from .state import EVENT, DecisionState, PartState
 
 RESOLVED, LEVEL_CHANGE = int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE)
 DIGEST_OPENED, DIGEST_UPDATED = int(Kind.DIGEST_OPENED), int(Kind.DIGEST_UPDATED)
 DIGEST_RESOLVED = int(Kind.DIGEST_RESOLVED)
 GONE = int(Reason.GONE)
+STRONG = int(Mark.STRONG)
 ROOM = 8
 """Free places that one row may need in the table of events."""
 
@@ -45,7 +47,7 @@ def write(
     digest = kind in (DIGEST_OPENED, DIGEST_UPDATED, DIGEST_RESOLVED)
     # severity is a label: a digest's is the same however strong what it holds
     event.severity = WARNING if digest else core.severity
-    event.strong = core.strong
+    event.strong = core.strong & STRONG
     event.held = core.held_count
     event.epoch = core.epoch
     event.alert = core.digest_onset if digest else core.onset
@@ -57,6 +59,10 @@ def write(
     event.p = p
     event.threshold = core.level + SLOW_SHARE * core.S
     event.peak = core.peak
+    event.reach = LEVEL_STEP * core.height
+    # whoever heard of a digest before it took in something expected must hear of its end
+    event.until = core.expected_us if core.strong & EXPECTED and kind != DIGEST_RESOLVED else NO_TIME
+    event.by = core.expected_by
     event.rebased = core.S if kind == LEVEL_CHANGE else np.nan
     return at + 1
 
@@ -81,9 +87,9 @@ def end_digest(
 
 @kernel
 def finish(state: DecisionState, slot: int) -> None:
-    """Close the slot's incident; shadows that rested during a strong one begin anew."""
+    """Close the slot's incident; shadows that counted none during it begin anew."""
     core = state.core[slot]
-    if core.strong:
+    if not counts(core.strong):
         state.shadow[slot, :] = 0
         core.active = 0
     close(core)

@@ -4,20 +4,22 @@ NORMAL -> PENDING at the first anomalous record, whose event time is the onset. 
 the last m records are anomalous, or at once beyond level + fast_margin; PENDING -> NORMAL when the last m
 hold no anomalous one. FIRING ends when exit_k records in a row lie below the threshold less exit_margin, or
 by a level change: after level_change_us the slow average is re-based to the mean score of that time's second
-half. `level.shadow_row` opens and ends by the same rules; the numbers are `state.Rules`.
+half, unless the incident was expected. `level.shadow_row` opens and ends by the same rules; the numbers are
+`state.Rules`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from .constants import DAY_US, Phase, Severity
+from .constants import DAY_US, Mark, Phase, Severity
 from .jit import kernel
 from .level import ONES
 from .state import Rules
 
 NORMAL, PENDING, FIRING = int(Phase.NORMAL), int(Phase.PENDING), int(Phase.FIRING)
 WARNING, CRITICAL = int(Severity.WARNING), int(Severity.CRITICAL)
+EXPECTED = int(Mark.EXPECTED)
 
 STAYED: Final = 0
 DID_OPEN: Final = 1
@@ -80,7 +82,8 @@ def step(core: Any, x: float, score: float, time_us: int, offset: int, rules: Ru
     core.streak = core.streak + 1 if x < core.level - rules.exit_margin else 0
     if core.streak >= rules.exit_k:
         return DID_RECOVER
-    if age >= rules.level_change_us and core.late_count >= rules.m:
+    lasting = age >= rules.level_change_us and core.late_count >= rules.m
+    if lasting and not core.strong & EXPECTED:
         core.S = core.late_sum / core.late_count
         return DID_CHANGE_LEVEL
     return STAYED

@@ -42,6 +42,7 @@ CORE = np.dtype(
         ("onset", np.int64),  # event time of the record that left the normal state
         ("onset_offset", np.int64),
         ("opened", np.int64),  # event time of the record that opened the incident
+        ("expected_us", np.int64),  # up to this event time the entity's incidents are expected
         ("digest_onset", np.int64),  # onset of the first incident that the open digest holds
         ("epoch", np.int32),
         ("late_count", np.int32),
@@ -49,6 +50,7 @@ CORE = np.dtype(
         ("day_count", np.int32),  # incidents opened (not held) in it
         ("digest_day", np.int32),
         ("held_count", np.int32),  # incidents that the open digest holds; 0 = no digest is open
+        ("expected_by", np.int32),  # the change that says so
         ("fill", np.uint16),  # accepted records since the last refresh
         ("learned", np.uint16),  # records in `learn`
         ("phase", np.uint8),
@@ -56,7 +58,8 @@ CORE = np.dtype(
         ("streak", np.uint8),  # records below the exit level in a row
         ("severity", np.uint8),
         ("held", np.uint8),  # the open incident is held by the digest
-        ("strong", np.uint8),  # the open incident has been beyond level + fast_margin
+        ("strong", np.uint8),  # the open incident's `Mark`s
+        ("height", np.uint8),  # fixed levels up to the highest at which the last incident opened
         ("caution", np.uint8),
         ("learning", np.uint8),
         ("waiting", np.uint8),  # records in `wait`
@@ -191,6 +194,9 @@ EVENT = np.dtype(
         ("p", np.float64),
         ("threshold", np.float64),
         ("peak", np.float64),
+        ("reach", np.float64),  # the highest fixed level at which the incident has opened; 0 = none
+        ("until", np.int64),  # NO_TIME, or up to when the incident was expected
+        ("by", np.int32),  # the change that said so
         ("rebased", np.float64),  # LEVEL_CHANGE: the new slow average
     ]
 )
@@ -209,7 +215,7 @@ BLOCK_MEANS = np.dtype(
 def init(capacity: int, members: int) -> DecisionState:
     """`capacity` entities at rest, of which nothing is known: `install` gives them a calibration."""
     core = np.zeros(capacity, CORE)
-    for name in ("last_us", "seen_us", "onset", "opened", "digest_onset"):
+    for name in ("last_us", "seen_us", "onset", "opened", "expected_us", "digest_onset"):
         core[name] = NO_TIME
     core["day"] = core["digest_day"] = np.iinfo(np.int32).min
     core["tail_sigma"] = 1.0
