@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..thresholds.constants import NO_TIME, Reason
 from ..thresholds.constants import Kind as Code
-from ..thresholds.constants import Reason
 from ..thresholds.constants import Severity as Grade
 from ..thresholds.drift import Flag
 from .alerts import Basis, Happening, Kind, Resolution, Severity, Status
@@ -37,6 +37,7 @@ def happening_of(
         return None
     kind, status = _KINDS[code]
     digest, firing = kind is Kind.DIGEST, status is Status.FIRING
+    until_us = int(event["until"])
     return Happening(
         kind=kind,
         status=status,
@@ -57,6 +58,8 @@ def happening_of(
         held=int(event["held"]) if digest else 0,
         held_onsets_us=(int(event["onset"]),) if digest and firing else (),
         escalated=bool(event["strong"]) and not digest and int(event["severity"]) == Grade.WARNING,
+        reach=np.nan if digest else float(event["reach"]),
+        expected=None if until_us == NO_TIME else (until_us, int(event["by"])),
     )
 
 

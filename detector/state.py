@@ -27,7 +27,8 @@ from .arrays import Arrays
 from .changelog import Snapshot
 from .ruling import Ruling
 
-FORMAT = 1
+FORMAT = 2
+"""1 had no `expected_us`, `expected_by` and `height`."""
 _FIRST_SLOTS = 64
 
 
@@ -230,7 +231,13 @@ class StreamState:
             StateError: the snapshot is of another feature schema or format.
         """
         topic, partition = self.parts[part]
-        if snapshot.note.get("schema") != self.schema.hash or snapshot.note.get("format") != FORMAT:
+        written = snapshot.note.get("format")
+        if written != FORMAT:
+            raise StateError(
+                f"The state of {topic}/{partition} has the format {written}; this program reads {FORMAT}. Go back to "
+                "the version of tocsin that wrote it, or start a stream with a new name."
+            )
+        if snapshot.note.get("schema") != self.schema.hash:
             raise StateError(
                 f"The state of {topic}/{partition} was made for other features or another window. Set the features "
                 "as they were, or start a stream with a new name: windows of one kind cannot be read as another."
@@ -266,6 +273,21 @@ class StreamState:
             for state in (*self._fresh.values(), self.trace)
             for column in state
         )
+
+
+def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.DecisionState | None:
+    """A copy of what a snapshot of `part` holds of one entity's decisions, as slot 0; None where it holds nothing.
+
+    Raises:
+        StateError: the snapshot is of another format.
+    """
+    if entity not in snapshot.entities:
+        return None
+    row = snapshot.entities.index(entity)
+    mine = {name: array[row : row + 1] for name, array in snapshot.slots.items()}
+    fresh = decisions.init(1, mine["decision.fast"].shape[1])
+    found: decisions.DecisionState = _typed(fresh, "decision", mine, 1, *part)
+    return found
 
 
 def _plain(arrays: dict[str, NDArray[Any]]) -> Arrays:

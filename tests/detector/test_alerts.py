@@ -32,8 +32,8 @@ from tocsin.detector.alerts import (
     top_features,
 )
 from tocsin.errors import DataError
+from tocsin.thresholds.constants import NO_TIME, Reason
 from tocsin.thresholds.constants import Kind as Code
-from tocsin.thresholds.constants import Reason
 from tocsin.thresholds.constants import Severity as Grade
 from tocsin.thresholds.state import EVENT
 
@@ -106,7 +106,7 @@ def test_the_whole_message() -> None:
         "content-type": b"application/json",
     }
     assert json.loads(message.value or b"") == {
-        "schema_version": "1.1",
+        "schema_version": "1.2",
         "alert_id": "b7f13b54235984f63c8e48d773f9355e",
         "kind": "anomaly",
         "status": "firing",
@@ -124,6 +124,7 @@ def test_the_whole_message() -> None:
             "p_value": 0.001,
             "threshold": 2.5,
             "peak": 3.5,
+            "reach": None,
             "features": [
                 {"name": "cpu", "observed": 0.93, "expected": 0.25, "share": 0.7},
                 {"name": "mem", "observed": None, "expected": 3.0, "share": 0.3},
@@ -140,6 +141,7 @@ def test_the_whole_message() -> None:
             "escalation": None,
             "held": 0,
             "held_onsets": [],
+            "expected": None,
             "late": False,
             "runbook": "https://wiki/runbook",
         },
@@ -171,6 +173,8 @@ happenings = st.builds(
     held=st.integers(0, 10_000),
     held_onsets_us=st.lists(st.integers(0, 2**60), max_size=3),
     escalated=st.booleans(),
+    reach=floats,
+    expected=st.none() | st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**31)),
 )
 shares = st.lists(st.tuples(texts, floats, floats, st.floats(0, 1)), max_size=8)
 VALIDATOR = jsonschema.Draft202012Validator(alert_schema())
@@ -216,7 +220,8 @@ def test_a_newer_version_is_recognised_in_whatever_message() -> None:
     for version, newer in (
         ("1.0", False),
         ("1.1", False),
-        ("1.2", True),
+        ("1.2", False),
+        ("1.3", True),
         ("2.0", True),
         ("0.9", False),
         ("x", False),
@@ -278,6 +283,8 @@ def event(**fields: Any) -> np.void:
         "threshold": 2.0,
         "peak": 3.0,
         "rebased": np.nan,
+        "reach": 2.25,
+        "until": NO_TIME,
         "held": 2,
     }
     for name, value in {**values, **fields}.items():
@@ -289,7 +296,7 @@ def test_events_of_the_machine() -> None:
     opened = events.happening_of(event(), "e", Basis.PRIOR, "short_history")
     assert opened is not None
     assert opened[:8] == (Kind.ANOMALY, Status.FIRING, Severity.CRITICAL, "e", ONSET, ONSET + 9, 41, 44)
-    assert opened[8:] == (3.0, 0.01, 2.0, 3.0, None, Basis.PRIOR, "short_history", 0, (), False)
+    assert opened[8:] == (3.0, 0.01, 2.0, 3.0, None, Basis.PRIOR, "short_history", 0, (), False, 2.25, None)
     resolved = events.happening_of(event(kind=Code.RESOLVED, reason=Reason.OPERATOR), "e")
     assert resolved is not None
     assert (resolved.status, resolved.reason) == (Status.RESOLVED, Resolution.OPERATOR)
