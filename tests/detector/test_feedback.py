@@ -1,4 +1,4 @@
-"""What operators say of incidents: the fold of their words, what each does in a partition, and what the preview tells."""
+"""What operators say of incidents: the fold of their words, what each does in a partition, what is told beforehand."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ class Town:
         mine &= (fleet.time_us >= after(fleet, TRAINED)) & (fleet.time_us < after(fleet, 1400))
         feed = Feed(fleet, np.flatnonzero(mine), 1)
         self.changes: list[Any] = [ROOM]
-        self.life = Life(stand, stand.rulings([ROOM]), feed, {0: [(1, 1)]}, Diary(feed), np.random.default_rng(0))
+        self.rulings = stand.rulings([ROOM])
+        rng = np.random.default_rng(0)
+        self.life = Life(stand, self.rulings, feed, {0: [(1, 1)]}, Diary(feed), rng)
         self.life.begin(0)
         self.life.take({0: 1})
         self.life.take({0: 1})  # under that budget
@@ -151,7 +153,7 @@ class Town:
         assert self.life.add_change(version, change) == ""
         self.life.written[0].append((self.life.position[0], version))
         self.life.take({0: 0})
-        given = self.life._rulings.given(version)  # noqa: SLF001
+        given = self.rulings.given(version)
         assert given is not None
         return given
 
@@ -275,7 +277,9 @@ def test_a_word_on_an_open_incident_acts_at_once_and_to_its_end(town: Town, verd
     town.say(alert, verdict)
     assert town.core(alert)["phase"] == Phase.FIRING
     assert town.core(alert)["strong"] == (Mark.CONFIRMED if verdict == "true" else Mark.DENIED)
-    assert town.openings(alert) == shifted(before, -1.0 if verdict == "true" else 0.0, alert.annotations.reach)
+    assert town.openings(alert) == shifted(
+        before, -1.0 if verdict == "true" else 0.0, alert.annotations.reach
+    )
     while town.core(alert)["phase"] == Phase.FIRING:
         assert town.core(alert)["strong"]
         town.life.take({0: 1})
@@ -315,8 +319,10 @@ def test_what_is_expected_is_told_so_and_beyond_its_time_told_anew(town: Town) -
     assert over.annotations.reason is Resolution.OPERATOR
     assert microseconds(over.event_time) > until_us
     assert town.openings(alert)[4:] == accounts[4:]
-    while not (again := [one for one in town.alerts() if one.labels.entity == alert.labels.entity][-1]).ends_at is None:
+    again = opened
+    while again.ends_at is not None or again is opened:
         town.life.take({0: 1})
+        again = [one for one in town.alerts() if one.labels.entity == alert.labels.entity][-1]
     assert again.annotations.expected is None
     assert again.alert_id not in (alert.alert_id, opened.alert_id)
     assert town.openings(alert) != accounts
@@ -358,7 +364,10 @@ def test_a_time_that_is_over_says_it_of_the_incident_alone(town: Town) -> None:
 @pytest.mark.parametrize("status", [Status.FIRING, Status.RESOLVED])
 @pytest.mark.parametrize("severity", [Severity.WARNING, Severity.CRITICAL])
 def test_the_preview_tells_what_happens(town: Town, status: Status, severity: Severity) -> None:
-    if (status, severity) == (Status.FIRING, Severity.CRITICAL):  # it opens as a warning and becomes strong later
+    if (status, severity) == (
+        Status.FIRING,
+        Severity.CRITICAL,
+    ):  # it opens as a warning and becomes strong later
         name = next(one.alert_id for one in town.ahead if one.annotations.escalation)
         while (alert := town.until_told(Status.FIRING)).alert_id != name:
             pass
@@ -367,7 +376,12 @@ def test_the_preview_tells_what_happens(town: Town, status: Status, severity: Se
     else:
         alert = town.until_told(status, severity, least=0.75)
     known = [Versioned(0, ROOM)]
-    words: list[tuple[Verdict, str | None]] = [("false", None), ("true", None), ("false", None), ("expected", "1d")]
+    words: list[tuple[Verdict, str | None]] = [
+        ("false", None),
+        ("true", None),
+        ("false", None),
+        ("expected", "1d"),
+    ]
     for verdict, until in words:
         change = feedback_of(town.of(alert.alert_id), "fleet", verdict, until, "ada", "why")
         shown = preview(town.snapshot(), given_by(known, change))
@@ -412,12 +426,17 @@ def test_of_what_nothing_can_be_said_says_why(town: Town) -> None:
         feedback_of([trial], "fleet", "true", None, None, "")
     with pytest.raises(DataError, match="is of the stream 'fleet', which shares the topic with 'web'"):
         feedback_of([alert], "web", "true", None, None, "")
-    for until, why in (("soon", "write a duration from the incident's onset"), ("2024-01-01T00:00:00Z", "not after")):
+    for until, why in (
+        ("soon", "write a duration from the incident's onset"),
+        ("2024-01-01T00:00:00Z", "not after"),
+    ):
         with pytest.raises(SettingsError, match=why):
             feedback_of([alert], "fleet", "expected", until, None, "")
     onset_us = microseconds(alert.starts_at)
     for until in ("30m", rfc3339(onset_us + 30 * MINUTE)):
-        assert feedback_of([alert], "fleet", "expected", until, None, "").until == rfc3339(onset_us + 30 * MINUTE)
+        assert feedback_of([alert], "fleet", "expected", until, None, "").until == rfc3339(
+            onset_us + 30 * MINUTE
+        )
 
 
 def test_an_alert_of_an_earlier_version_moves_no_count(town: Town) -> None:
@@ -438,7 +457,9 @@ def test_resolve_and_feedback_do_not_stand_in_each_others_way(town: Town) -> Non
     town.say(alert, "true")
     accounts = town.openings(alert)
     version = len(town.changes) + 1
-    closing = Resolve(alert_id=alert.alert_id, entity=alert.labels.entity, topic="fleet", partition=0, **STAMP)
+    closing = Resolve(
+        alert_id=alert.alert_id, entity=alert.labels.entity, topic="fleet", partition=0, **STAMP
+    )
     town.changes.append(closing)
     assert town.life.add_change(version, closing) == ""
     town.life.written[0].append((town.life.position[0], version))
