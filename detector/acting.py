@@ -11,7 +11,8 @@ from ..thresholds.events import resolve
 from ..thresholds.state import EVENT
 from .alerts import Kind, alert_id
 from .chain import Chain
-from .changes import Resolve
+from .changes import Given, Resolve
+from .feedback import heed, is_of
 from .rulings import Rulings
 
 
@@ -20,7 +21,7 @@ def act(
 ) -> NDArray[np.void]:
     """Put the change `version` in force in a part before its record at `offset`.
 
-    Returns the events of an incident that the change closes, with row -1. Nothing may be under way in the chain.
+    Returns the events of an incident that the change ends, with row -1. Nothing may be under way in the chain.
 
     Raises:
         ArtefactError: the change needs a model that cannot be loaded; nothing has changed then.
@@ -31,6 +32,9 @@ def act(
         chain.promote(part, after)
     else:
         chain.recalibrate(part, after)
+    given = rulings.given(version)
+    if given is not None and (given.about.topic, given.about.partition) == state.parts[part]:
+        return _heed(chain, stream, part, given, offset)
     closing = rulings.resolve(version)
     if closing is None or (closing.topic, closing.partition) != state.parts[part]:
         return np.zeros(0, EVENT)
@@ -40,8 +44,8 @@ def act(
 def _close(chain: Chain, stream: str, part: int, change: Resolve, offset: int) -> NDArray[np.void]:
     """End the incident of that id if it is open; an entity or an id that is not is no fault: it ended meanwhile."""
     state = chain.state
-    slot = state.table.lookup(part).get(change.entity)
-    if slot is None or slot >= len(state.decision.core):
+    slot = _slot(chain, part, change.entity)
+    if slot is None:
         return np.zeros(0, EVENT)
     core = state.decision.core[slot]
     last_us = int(core["last_us"])
@@ -62,3 +66,17 @@ def _close(chain: Chain, stream: str, part: int, change: Resolve, offset: int) -
         if named(kind, began):  # whether it is open still, `resolve` knows
             return resolve(state.decision, slot, part, last_us, offset, kind=code)
     return np.zeros(0, EVENT)
+
+
+def _heed(chain: Chain, stream: str, part: int, given: Given, offset: int) -> NDArray[np.void]:
+    """Heed what is said of an incident; of an entity that is not known here, or of another stream's, nothing is."""
+    slot = _slot(chain, part, given.about.entity)
+    if slot is None or not is_of(given.about, stream):
+        return np.zeros(0, EVENT)
+    return heed(chain.state.decision, slot, part, given, offset)
+
+
+def _slot(chain: Chain, part: int, entity: str) -> int | None:
+    """The entity's slot; None where nothing is known of it."""
+    slot = chain.state.table.lookup(part).get(entity)
+    return slot if slot is not None and slot < len(chain.state.decision.core) else None

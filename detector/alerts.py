@@ -120,6 +120,13 @@ class Labels(msgspec.Struct, frozen=True):
     severity: Severity
 
 
+class Expected(msgspec.Struct, frozen=True):
+    """Up to which event time the entity's incidents are expected, and by which change of the control topic."""
+
+    until: Time
+    change: Annotated[int, Meta(ge=0)]
+
+
 class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the incident at this message."""
 
@@ -130,6 +137,9 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     p_value: Annotated[float | None, Meta(description="Chance that a normal record scores this high.")]
     threshold: Annotated[float | None, Meta(description="The rolling threshold at that record.")]
     peak: Annotated[float | None, Meta(description="The highest score of the incident so far.")]
+    reach: Annotated[
+        float | None, Meta(description="The highest fixed level at which it has opened: feedback goes by it.")
+    ] = None
     features: tuple[Feature, ...]
     reason: Annotated[Resolution | None, Meta(description="Why it ended; null while firing.")]
     basis: Basis
@@ -157,6 +167,10 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
             description="Which incident in a row it is, each begun soon after the recovery before it; 0: another kind.",
         ),
     ] = 0
+    expected: Annotated[
+        Expected | None,
+        Meta(description="It opened while the entity's incidents were expected: wake nobody."),
+    ] = None
     late: Annotated[bool, Meta(description="The data was older than the configured age when it was judged.")]
     runbook: str
 
@@ -210,6 +224,9 @@ class Happening(NamedTuple):
     escalated: bool = False
     """It opened as a warning and has been critical since."""
     in_a_row: int = 0
+    reach: float = math.nan
+    expected: tuple[int, int] | None = None
+    """Up to which event time, and by which change, where it opened as expected."""
 
 
 _DECODER = msgspec.json.Decoder(Alert)
@@ -241,12 +258,17 @@ def alert_of(
     """The alert of one event of the incident machine. Pure: `late` is for the caller, who has a clock."""
     resolved = happening.status is Status.RESOLVED
     moment = rfc3339(happening.time_us)
+    expected = None
+    if happening.expected is not None:
+        until_us, change = happening.expected
+        expected = Expected(rfc3339(until_us), change)
     annotations = Annotations(
         summary=_summary(happening, features),
         score=number(happening.score),
         p_value=number(happening.p_value),
         threshold=number(happening.threshold),
         peak=number(happening.peak),
+        reach=number(happening.reach),
         features=tuple(features),
         reason=happening.reason if resolved else None,
         basis=happening.basis,
@@ -261,6 +283,7 @@ def alert_of(
         held=happening.held,
         held_onsets=tuple(rfc3339(onset) for onset in happening.held_onsets_us),
         in_a_row=happening.in_a_row,
+        expected=expected,
         late=late,
         runbook=context.runbook,
     )
@@ -307,6 +330,11 @@ def trial_over(alert: Alert, time_us: int) -> Alert:
 
 
 def _summary(happening: Happening, features: Sequence[Feature]) -> str:
+    said = _said(happening, features)
+    return said if happening.expected is None else f"{said} (expected until {rfc3339(happening.expected[0])})"
+
+
+def _said(happening: Happening, features: Sequence[Feature]) -> str:
     entity = happening.entity
     if happening.kind is Kind.TEST:
         return f"{entity}: a test of the way that alerts take, nothing is wrong."

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..pipelines.brokers import Broker
 from .changelog import Decision
-from .changes import START, Effective, InForce, Resolve, Revert, Versioned, apply, kind_of
+from .changes import START, Effective, Feedback, InForce, Resolve, Revert, Versioned, Word, apply, kind_of
 from .control import Unloadable
 from .restore import read_changelog
 from .settings import Stream
@@ -83,8 +83,12 @@ def _entry(before: Effective, after: Effective, versioned: Versioned) -> AuditEn
     about = ""
     if isinstance(change, Revert):
         about = f"change {change.version}"
-    elif isinstance(change, Resolve):
+    elif isinstance(change, Resolve | Feedback):
         about = f"alert {change.alert_id} of {change.entity}"
+    given = after.given
+    if given is not None and given.version == versioned.version:
+        altered.append("feedback")
+        old["feedback"], new["feedback"] = _said(given.before), _said(given.now)
     return AuditEntry(
         versioned.version,
         kind_of(change),
@@ -96,6 +100,12 @@ def _entry(before: Effective, after: Effective, versioned: Versioned) -> AuditEn
         about,
         f"refused: {after.refused}" if after.refused else "in force",
     )
+
+
+def _said(word: Word | None) -> str:
+    if word is None:
+        return "none"
+    return word.said.verdict + (f" until {word.said.until}" if word.said.until else "")
 
 
 def _facts(in_force: InForce) -> dict[str, Any]:

@@ -9,7 +9,8 @@ the audit agree.
 from __future__ import annotations
 
 import zlib
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,6 +26,9 @@ INLINE_BYTES = (
 DEFAULT_BUDGET, DEFAULT_CAP = "", 0
 """In a change: the budget, or the cap, by its default rule. None would mean that nothing is said of it."""
 KIND_HEADER = "tocsin.change.kind"
+Verdict = Literal["false", "true", "expected"]
+SAID: dict[Verdict, str] = {"false": "a false alarm", "true": "real", "expected": "expected"}
+"""What an operator says that an incident was, in words."""
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -99,8 +103,28 @@ class Resolve(Base, frozen=True, kw_only=True, tag="resolve"):
     partition: int
 
 
+class Feedback(Base, frozen=True, kw_only=True, tag="feedback"):
+    """An operator says what an incident was: a false alarm, real, or expected up to an event time.
+
+    What its alert told comes with it, because daemons do not remember past incidents: `epoch` and `reach` as of its
+    last message, and whether it counted against the budget before anybody said anything of it.
+    """
+
+    alert_id: str
+    entity: str
+    topic: str
+    partition: int
+    starts_at: str
+    verdict: Verdict
+    until: str | None = None
+    """RFC 3339; of `expected` only."""
+    epoch: int
+    reach: float | None
+    counted: bool
+
+
 class Revert(Base, frozen=True, kw_only=True, tag="revert"):
-    """What change `version` set is again as it was before that change."""
+    """What change `version` set, or said of an incident, is again as it was before that change."""
 
     version: int
 
@@ -113,7 +137,7 @@ class Stored(Base, frozen=True, kw_only=True, tag="stored"):
     size: int
 
 
-Change = Recalibration | Promotion | Rollback | BudgetChange | SettingsChange | Resolve | Revert
+Change = Recalibration | Promotion | Rollback | BudgetChange | SettingsChange | Resolve | Feedback | Revert
 OnTopic = Change | Stored
 _DECODER = msgspec.json.Decoder(OnTopic)
 
@@ -219,6 +243,25 @@ class Before(NamedTuple):
     values: dict[str, Any]
 
 
+class Word(NamedTuple):
+    """What is said of an incident, and the change that says it."""
+
+    version: int
+    said: Feedback
+
+
+class Given(NamedTuple):
+    """What a change made of the words on one incident; all of them together are a chain, the newest first."""
+
+    version: int
+    about: Feedback
+    """The newest feedback on it, which knows best what its alert told."""
+    now: Word | None
+    """What is said of the incident from there on; None: nothing any more."""
+    before: Word | None
+    earlier: Given | None
+
+
 class Effective(NamedTuple):
     """The state of the fold. `refused` says why the last change had no effect, or is empty."""
 
@@ -226,6 +269,7 @@ class Effective(NamedTuple):
     in_force: InForce
     past: tuple[Before, ...]
     refused: str
+    given: Given | None = None
 
 
 START = Effective(-1, InForce(), (), "")
@@ -234,6 +278,9 @@ START = Effective(-1, InForce(), (), "")
 def apply(effective: Effective, versioned: Versioned) -> Effective:
     """The state after one more change. Pure; a change that cannot act is refused and changes nothing."""
     version, change = versioned
+    given = _given(effective.given, version, change)
+    if given is not None:
+        return effective._replace(version=version, refused="", given=given)
     now = effective.in_force
     new: dict[str, Any] | str = (
         _reverted(effective, change) if isinstance(change, Revert) else _new_values(now, version, change)
@@ -242,7 +289,32 @@ def apply(effective: Effective, versioned: Versioned) -> Effective:
         return effective._replace(version=version, refused=new)
     before = Before(version, {name: getattr(now, name) for name in new})
     past = (*effective.past, before) if new else effective.past
-    return Effective(version, msgspec.structs.replace(now, **new), past, "")
+    return Effective(version, msgspec.structs.replace(now, **new), past, "", effective.given)
+
+
+def words(given: Given | None) -> Iterator[Given]:
+    """What was said of incidents, the newest first."""
+    while given is not None:
+        yield given
+        given = given.earlier
+
+
+def word_on(given: Given | None, alert_id: str) -> Word | None:
+    """What is said of an incident now."""
+    return next((one.now for one in words(given) if one.about.alert_id == alert_id), None)
+
+
+def _given(given: Given | None, version: int, change: Change) -> Given | None:
+    """What a feedback says, or the revert of one says again; None for any other change."""
+    if isinstance(change, Feedback):
+        return Given(version, change, Word(version, change), word_on(given, change.alert_id), given)
+    if isinstance(change, Revert):
+        reverted = next((one for one in words(given) if one.version == change.version), None)
+        if reverted is not None:
+            name = reverted.about.alert_id
+            newest = next(one for one in words(given) if one.about.alert_id == name)
+            return Given(version, newest.about, reverted.before, newest.now, given)
+    return None
 
 
 def _new_values(now: InForce, version: int, change: Change) -> dict[str, Any] | str:

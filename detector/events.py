@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from ..thresholds.constants import NO_TIME, Reason
 from ..thresholds.constants import Kind as Code
-from ..thresholds.constants import Reason
 from ..thresholds.constants import Severity as Grade
 from ..thresholds.drift import Flag
 from ..thresholds.policy import Action, Finding, What
@@ -60,6 +60,7 @@ def happening_of(
         return None
     kind, status = {**_KINDS, **PRESENCE}[code]
     digest, firing = kind is Kind.DIGEST, status is Status.FIRING
+    until_us = int(event["until"])
     return Happening(
         kind=kind,
         status=status,
@@ -81,6 +82,8 @@ def happening_of(
         held_onsets_us=(int(event["onset"]),) if digest and firing else (),
         in_a_row=int(event["flaps"]),
         escalated=bool(event["strong"]) and not digest and int(event["severity"]) == Grade.WARNING,
+        reach=np.nan if digest else float(event["reach"]),
+        expected=None if until_us == NO_TIME else (until_us, int(event["by"])),
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .alerts import Alert, Basis, Feature, Kind, Resolution, Severity, Status
-from .changes import START, Resolve, Versioned, apply
+from .alerts import Alert, Basis, Expected, Feature, Kind, Resolution, Severity, Status
+from .changes import SAID, Feedback, Resolve, Versioned, Word, fold, word_on
 from .settings import Duration, Incidents, with_changes
 
 BASES = {
@@ -81,6 +81,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     reason: Resolution | None
     closed_by: Resolve | None
     """The change that closed it, where an operator did."""
+    expected: Expected | None
+    feedback: Feedback | None
+    """The change that says what it was, where an operator did."""
     text: list[str]
     """The same in words, a paragraph each."""
 
@@ -98,7 +101,7 @@ def explain(messages: Sequence[Alert], rules: Incidents, changes: Sequence[Versi
     """The explanation of one incident.
 
     `messages` are all that the topic holds of it, in order; `rules` those in force; `changes` those of the control
-    topic, which tell who closed it.
+    topic, which tell who closed it and what operators say that it was.
     """
     first, last = messages[0], messages[-1]
     lasted = Duration(round((_moment(last.event_time) - _moment(first.starts_at)) * 1e6))
@@ -108,6 +111,7 @@ def explain(messages: Sequence[Alert], rules: Incidents, changes: Sequence[Versi
     if last.annotations.reason is Resolution.OPERATOR:
         closings = [one.change for one in changes if isinstance(one.change, Resolve)]
         closed_by = next((one for one in closings if one.alert_id == last.alert_id), None)
+    word = word_on(fold(list(changes)).given, last.alert_id)
     opening, ending = first.annotations, last.annotations
     if (
         first.status is Status.RESOLVED
@@ -143,16 +147,15 @@ def explain(messages: Sequence[Alert], rules: Incidents, changes: Sequence[Versi
         held_onsets=onsets,
         reason=ending.reason,
         closed_by=closed_by,
-        text=[*_why(told, rules, above), *_course(told, rules, closed_by)],
+        expected=ending.expected,
+        feedback=word and word.said,
+        text=[*_why(told, rules, above), *_course(told, rules, closed_by, word), *_said(last, word)],
     )
 
 
 def rules_in_force(configured: Incidents, changes: Sequence[Versioned]) -> Incidents:
     """The incident rules of the control topic, and those of the configuration where no change has said them."""
-    state = START
-    for change in changes:
-        state = apply(state, change)
-    return with_changes(configured, state.in_force.settings)
+    return with_changes(configured, fold(list(changes)).in_force.settings)
 
 
 def _opened_by(first: Alert) -> str:
@@ -220,7 +223,22 @@ def _feature(feature: Feature) -> str:
     return f"{feature.name} {seen}{known} ({feature.share:.0%})"
 
 
-def _course(told: _Told, rules: Incidents, closed_by: Resolve | None) -> list[str]:
+def _said(last: Alert, word: Word | None) -> list[str]:
+    found, expected = [], last.annotations.expected
+    if expected is not None:
+        found.append(
+            f"Expected: by change {expected.change} incidents of {last.labels.entity} are, up to {expected.until}. So "
+            "it counts in no budget, and it is not forwarded."
+        )
+    if word is not None:
+        why = f", {word.said.reason!r}" if word.said.reason else ""
+        found.append(
+            f"{word.said.author} says by change {word.version} that it was {SAID[word.said.verdict]}{why}."
+        )
+    return found
+
+
+def _course(told: _Told, rules: Incidents, closed_by: Resolve | None, word: Word | None) -> list[str]:
     first, last, notes = told.first, told.last, told.last.annotations
     found = []
     span = f"{told.lasted} of event time"
@@ -237,6 +255,10 @@ def _course(told: _Told, rules: Incidents, closed_by: Resolve | None) -> list[st
         words = words.format(**{name: getattr(rules, name) for name in rules.__struct_fields__})
         if closed_by is not None:
             words += f": {closed_by.author}{f', {closed_by.reason!r}' if closed_by.reason else ''}"
+        elif notes.reason is Resolution.OPERATOR and notes.expected is not None:
+            words = "incidents of the entity are expected no more"
+        elif notes.reason is Resolution.OPERATOR and word is not None and word.said.until is not None:
+            words = "somebody said that it is expected"
         elif first.kind is Kind.TEST:
             words = "`tocsin alerts test` ended it, or `tocsin alerts resolve`"
         elif first.kind is Kind.DIGEST and notes.reason is Resolution.RECOVERED:

@@ -49,6 +49,11 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the incident is over."""
         return self.status == Status.RESOLVED
 
+    @property
+    def expected(self) -> bool:
+        """Whether it opened while operators expected it, so that nobody is to be woken."""
+        return bool(self.annotations.get("expected"))
+
 
 class Rules(NamedTuple):
     """How an alert is told to an Alertmanager."""

@@ -68,7 +68,7 @@ class Forwarder:
         clocks: Clocks | None = None,
         luck: Callable[[], float] = random.random,
     ) -> None:
-        self.counts = Counter(accepted=0, refused=0, unreadable=0, resent=0)
+        self.counts = Counter(accepted=0, refused=0, unreadable=0, expected=0, resent=0)
         self._broker, self._plan, self._target = broker, plan, target
         self._stopping, self._clocks, self._luck = stopping, clocks or Clocks(), luck
         self._consumer: Consumer = broker.consumer(plan.group, start=plan.start, headers=False)
@@ -183,7 +183,7 @@ class Forwarder:
         self._resend_at = self._clocks.monotonic()
 
     def _remember(self, one: Told) -> None:
-        if isinstance(one.alert, DataError):
+        if isinstance(one.alert, DataError) or one.alert.expected:
             return
         if one.alert.resolved:
             self._active.pop(one.alert.identity[1], None)
@@ -202,9 +202,14 @@ class Forwarder:
             log.error(f"passed over, for it is no alert: {head.alert}")
             self._settle(head)
             return
+        if head.alert.expected:
+            self.counts["expected"] += 1
+            log.info("not forwarded, for it is expected", extra=_named(head))
+            self._settle(head)
+            return
         most = BATCH if self._plan.rules else 1
         ahead = itertools.islice(self._waiting, most)
-        together = list(itertools.takewhile(lambda one: isinstance(one.alert, Envelope), ahead))
+        together = list(itertools.takewhile(_goes_out, ahead))
         for one, answer in self._offered(together):
             if self._accepted(one, answer):
                 self.counts["accepted"] += 1
@@ -319,6 +324,10 @@ def _told(batch: Batch) -> Iterator[Told]:
         except DataError as fault:
             alert = fault
         yield Told((topic, number), offset, value or b"", alert)
+
+
+def _goes_out(one: Told) -> bool:
+    return isinstance(one.alert, Envelope) and not one.alert.expected
 
 
 def _named(one: Told) -> dict[str, str]:

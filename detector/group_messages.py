@@ -40,6 +40,7 @@ class WordNotes(msgspec.Struct, frozen=True):
     score: float | None = None
     p_value: float | None = None
     basis: str = ""
+    expected: dict[str, Any] | None = None
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True):

@@ -134,7 +134,7 @@ def listened(state: State, heard: Iterable[Heard]) -> State:
     """The state with these alerts heard, each entity's in their order; nothing is decided by that."""
     by_key: dict[Key, list[Heard]] = {}
     for one in heard:
-        if one.word.kind != Kind.TEST:
+        if one.word.kind != Kind.TEST and one.word.annotations.expected is None:
             labels = one.word.labels
             by_key.setdefault((labels.stream, labels.group), []).append(one)
     return {**state, **{key: _heard(state.get(key, Lane()), words) for key, words in by_key.items()}}

@@ -13,7 +13,7 @@ from ..thresholds.constants import Kind
 from . import metric_defs as defs
 from .alerts import Alert
 from .changelog import Decision
-from .changes import Recalibration
+from .changes import Feedback, Recalibration
 from .clocks import Clocks
 from .control import Unloadable
 from .control_feed import Arrived
@@ -106,6 +106,8 @@ class Ledger:
             recalibration = change.kind == "recalibration"
         else:
             recalibration = isinstance(change.change, Recalibration)
+            if isinstance(change.change, Feedback):
+                self._metrics.add(defs.FEEDBACK, 1, self._stream, change.change.verdict)
         if recalibration:
             self._metrics.add(defs.RECALIBRATIONS, 1, self._stream, "refused" if arrived.why else "applied")
 
@@ -180,6 +182,7 @@ class Ledger:
             (defs.INCIDENTS_OPEN, shown.firing),
             (defs.OPENINGS, shown.opened_today),
             (defs.BUDGET, shown.budget_per_day),
+            (defs.COUNTED, shown.counted_per_day),
             (defs.CHANGE_VERSION, shown.change),
             (defs.CALIBRATION_VERSION, shown.calibration),
             (defs.COMPILATIONS, shown.compilations),

@@ -253,6 +253,21 @@ OPENINGS = _define(
     "Incidents opened in each owned entity's newest day of event time.",
     "stream",
 )
+COUNTED = _define(
+    "gauge",
+    "counted_openings_per_day",
+    "Openings a day at the levels in force that count against the budget, over the time counted in the owned entities' "
+    "epochs: without strong and expected incidents and those that an operator confirmed.",
+    "stream",
+)
+FEEDBACK = _define(
+    "counter",
+    "feedback_total",
+    "Feedback on incidents received, by what operators said; what they take back again is not taken off.",
+    "stream",
+    "verdict",
+    verdict=("false", "true", "expected"),
+)
 ENTITY_SCORE = _define(
     "gauge",
     "entity_score",

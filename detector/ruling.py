@@ -114,3 +114,8 @@ class Ruling(NamedTuple):
 def model_of(calibration_version: str) -> str:
     """The model's name out of what messages call `calibration_version`: a ruling's label, a dot and an epoch."""
     return calibration_version.rpartition(".")[0].partition("+")[0]
+
+
+def epoch_of(calibration_version: str) -> int:
+    """The epoch of the entity's calibration out of the same."""
+    return int(calibration_version.rpartition(".")[2])

@@ -21,6 +21,7 @@ from .changes import (
     START,
     Calibrated,
     Effective,
+    Given,
     Promotion,
     Recalibration,
     Resolve,
@@ -117,6 +118,11 @@ class Rulings:
         """The change where it closes an incident by hand, which leaves the ruling as it is."""
         found = self._changes.get(version)
         return found.change if found is not None and isinstance(found.change, Resolve) else None
+
+    def given(self, version: int) -> Given | None:
+        """What the change made of the words on an incident, where it is about one; the ruling stays as it is."""
+        found = self._states[version].given
+        return found if found is not None and found.version == version else None
 
     def known(self) -> list[int]:
         """The versions of all changes taken in, ascending."""

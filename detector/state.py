@@ -28,7 +28,7 @@ from .changelog import Snapshot
 from .ruling import Ruling
 
 FORMAT = 2
-"""1 had nothing of `thresholds.cusum`."""
+"""1 had nothing of `thresholds.cusum`, of how records come, nor of what is expected."""
 _FIRST_SLOTS = 64
 
 
@@ -273,6 +273,21 @@ class StreamState:
             for state in (*self._fresh.values(), self.trace)
             for column in state
         )
+
+
+def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.DecisionState | None:
+    """A copy of what a snapshot of `part` holds of one entity's decisions, as slot 0; None where it holds nothing.
+
+    Raises:
+        StateError: the snapshot is of another format.
+    """
+    if entity not in snapshot.entities:
+        return None
+    row = snapshot.entities.index(entity)
+    mine = {name: array[row : row + 1] for name, array in snapshot.slots.items()}
+    fresh = decisions.init(1, mine["decision.fast"].shape[1])
+    found: decisions.DecisionState = _typed(fresh, "decision", mine, 1, *part)
+    return found
 
 
 def _plain(arrays: dict[str, NDArray[Any]]) -> Arrays:

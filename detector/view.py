@@ -6,12 +6,23 @@ import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..pipelines import location
 from ..pipelines.brokers.base import Part
 from ..pipelines.records import NO_TIME
 from ..thresholds import trace
-from ..thresholds.constants import LEARN_RECORDS, SLOW_SHARE, Caution, Freeze, Learning, Phase
+from ..thresholds.constants import (
+    DAY_US,
+    LEARN_RECORDS,
+    LEVEL_STEP,
+    LEVELS,
+    SLOW_SHARE,
+    Caution,
+    Freeze,
+    Learning,
+    Phase,
+)
 from ..thresholds.drift import SIGNALS
 from .ruling import Ruling
 from .state import StreamState
@@ -41,6 +52,8 @@ class Gauges(NamedTuple):
     opened_today: int
     """Incidents opened by the entities owned, in the newest event-time day of each."""
     budget_per_day: float
+    counted_per_day: float
+    """What counted against it at the levels in force, on the average of the epochs' time."""
     split_over: int | None
     """Entities that the budget is split over; None where each has a budget of its own."""
     split_off: Literal["more", "fewer"] | None
@@ -71,6 +84,7 @@ def gauges(
         firing=int(np.count_nonzero(core["phase"] == Phase.FIRING)),
         opened_today=int(core["day_count"].sum()),
         budget_per_day=newest.share * len(slots) if newest else 0.0,
+        counted_per_day=_counted_per_day(state, slots),
         split_over=split_over,
         split_off=None if split_over is None else split_off(len(slots), split_over, whole),
         change=newest.change if newest else -1,
@@ -80,6 +94,16 @@ def gauges(
         top=_top(state, slots, top_k),
         parts={part: _part(state, index) for part, index in parts.items()},
     )
+
+
+def _counted_per_day(state: StreamState, slots: NDArray[np.int32]) -> float:
+    """Openings at the fixed level of each entity, or the next above it, over the time counted, times the entities."""
+    core = state.decision.core[slots]
+    days = float(core["span_us"].sum()) / DAY_US
+    if days == 0.0:
+        return 0.0
+    at = np.clip(np.ceil(core["level"] / LEVEL_STEP) - 1, 0, LEVELS - 1).astype(np.int64)
+    return float(state.decision.openings[slots, at].sum(dtype=np.float64)) / days * len(slots)
 
 
 def split_off(known: int, split_over: int, whole: bool) -> Literal["more", "fewer"] | None:
@@ -168,6 +192,9 @@ def entity(
         "calibration": f"{state.rulings[index].label}.{int(core['epoch'])}",
         "warming": warming(state, slot, held, lags),
         "conservative": Caution(int(core["caution"])).name.lower() if core["caution"] else None,
+        "expected_until": rfc3339(int(core["expected_us"]))
+        if core["expected_us"] > core["last_us"]
+        else None,
     }
     shown["scores"], shown["thresholds"] = trace.of(state.trace, slot)
     if whole:

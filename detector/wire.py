@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -58,6 +59,17 @@ def rfc3339(time_us: int) -> str:
     RFC 3339 can write the years 1 to 9999; a time outside is written as the nearest of them.
     """
     return f"{np.datetime64(min(max(int(time_us), _FIRST_US), _LAST_US), 'us')}Z"
+
+
+def microseconds(text: str) -> int:
+    """The inverse of `rfc3339`, for any RFC 3339; UTC where no zone is given.
+
+    Raises:
+        ValueError: it is no such time.
+    """
+    moment = datetime.fromisoformat(text)
+    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since // timedelta(microseconds=1)
 
 
 def number(value: float) -> float | None:

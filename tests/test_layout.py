@@ -44,6 +44,7 @@ CHAIN = (
     "detector/state.py",
     "detector/outcome.py",
     "detector/acting.py",
+    "detector/feedback.py",
     "detector/changelog.py",
     "detector/arrays.py",
     "detector/wire.py",

@@ -17,6 +17,7 @@ from .events import (
     LEVEL_CHANGE,
     RESOLVED,
     ROOM,
+    STRONG,
     end_digest,
     finish,
     leave,
@@ -25,8 +26,8 @@ from .events import (
 )
 from .histogram import basis_of, bin_of, fold, freeze, p_value
 from .jit import kernel
-from .level import set_level, shadow_row, take_back
-from .machine import DID_CHANGE_LEVEL, DID_OPEN, FIRING, NORMAL, day_of, follow, rolling, step
+from .level import counts, reached, set_level, shadow_row, take_back
+from .machine import DID_CHANGE_LEVEL, DID_OPEN, EXPECTED, FIRING, NORMAL, day_of, follow, rolling, step
 from .medians import observe, take_over
 from .outage import FROZEN, census, watch
 from .presence import is_awaited, look, patience
@@ -35,7 +36,7 @@ from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, 
 
 OPENED, FREEZE, THAW = int(Kind.OPENED), int(Kind.FREEZE), int(Kind.THAW)
 NO_REASON, RECOVERED = int(Reason.NONE), int(Reason.RECOVERED)
-LEVEL_CHANGED = int(Reason.LEVEL_CHANGE)
+LEVEL_CHANGED, OPERATOR = int(Reason.LEVEL_CHANGE), int(Reason.OPERATOR)
 MEDIANS, OWN = int(Learning.MEDIANS), int(Learning.OWN)
 
 
@@ -183,7 +184,9 @@ def _advance(
         if before != FIRING and learns:
             follow(core, score)
             if core.last_us != NO_TIME:
-                core.span_us += min(max(now - core.last_us, 0), rules.gone_after_us)
+                # what is expected counts neither openings nor time
+                since = max(core.last_us, core.expected_us)
+                core.span_us += min(max(now - since, 0), rules.gone_after_us)
         core.last_us = now
         x = score - rolling(core)
         p = p_value(core, state.counts[slot], state.above[slot], x)
@@ -202,7 +205,12 @@ def _advance(
             core.day = today
             core.day_count = 0
 
-        if learns and not core.strong:
+        if core.phase == FIRING and core.strong & EXPECTED and now > core.expected_us:
+            # What goes on beyond the time said opens anew, as an incident like any other.
+            if not core.held:
+                at = write(events, at, core, row, slot, part, RESOLVED, OPERATOR, now, offset, score, p)
+            finish(state, slot)
+        if learns:
             core.active = shadow_row(
                 x,
                 core.active,
@@ -213,14 +221,22 @@ def _advance(
                 rules.exit_k,
                 rules.exit_margin,
                 rules.fast_margin,
+                counts(core.strong) if core.phase == FIRING else now > core.expected_us,
             )
         happened = step(core, x, score, now, offset, rules)
         firing = core.phase == FIRING
         held = core.held
         alert = core.onset
-        if firing and not core.strong and x > core.level + rules.fast_margin:
-            core.strong = 1
-            take_back(core.active, state.shadow[slot], state.openings[slot])
+        if happened == DID_OPEN:
+            core.height = 0
+            if now <= core.expected_us:
+                core.strong = EXPECTED
+        if firing:
+            core.height = max(core.height, reached(core.active, state.shadow[slot]))
+        if firing and not core.strong & STRONG and x > core.level + rules.fast_margin:
+            if core.strong == 0:
+                take_back(core.active, state.shadow[slot], state.openings[slot])
+            core.strong |= STRONG
         if happened == DID_OPEN:
             parts.next_gone[part] = min(parts.next_gone[part], mark + rules.gone_after_us)
             kind = OPENED

@@ -69,6 +69,7 @@ def open_epoch(
         state.shadow[slot, j] = 0
     core.span_us = int(np.float64(calibration.span_us[row]) * scale)
     core.active = 0
+    core.height = 0
     core.fill = 0
     core.waiting = 0
     core.accepted = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Final
 
 import numpy as np
@@ -133,6 +133,19 @@ class Severity(IntEnum):
 
     WARNING = 1
     CRITICAL = 2
+
+
+class Mark(IntFlag):
+    """What is known of an open incident that decides whether it counts against the budget; none: it counts."""
+
+    STRONG = 1
+    """It has been beyond level + fast_margin."""
+    CONFIRMED = 2
+    """An operator says that it is real, or was expected."""
+    DENIED = 4
+    """An operator says that it is a false alarm: it counts, whatever else it is."""
+    EXPECTED = 8
+    """It opened while the entity's incidents were expected."""
 
 
 class Basis(IntEnum):

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import NEVER, NO_TIME, Kind, Reason
+from .constants import LEVEL_STEP, NEVER, NO_TIME, Kind, Mark, Reason
 from .jit import kernel
-from .machine import FIRING, WARNING, close, rolling
+from .level import counts
+from .machine import EXPECTED, FIRING, WARNING, close, rolling
 from .presence import ABSENT, BEHIND, NONE, PARTIAL, end, is_told, note
 from .state import EVENT, DecisionState, PartState, Rules
 
@@ -17,6 +18,7 @@ RESOLVED, LEVEL_CHANGE, SHIFT = int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE), int(
 DIGEST_OPENED, DIGEST_UPDATED = int(Kind.DIGEST_OPENED), int(Kind.DIGEST_UPDATED)
 DIGEST_RESOLVED = int(Kind.DIGEST_RESOLVED)
 NO_REASON, GONE = int(Reason.NONE), int(Reason.GONE)
+STRONG = int(Mark.STRONG)
 ROOM = 16
 """Free places that one row may need in the table of events."""
 
@@ -46,7 +48,7 @@ def write(
     digest = kind in (DIGEST_OPENED, DIGEST_UPDATED, DIGEST_RESOLVED)
     # severity is a label: a digest's is the same however strong what it holds
     event.severity = WARNING if digest else core.severity
-    event.strong = core.strong
+    event.strong = core.strong & STRONG
     event.flaps = 0 if digest else core.flaps
     event.held = core.held_count
     event.epoch = core.epoch
@@ -59,6 +61,10 @@ def write(
     event.p = p
     event.threshold = core.level + rolling(core)
     event.peak = core.peak
+    event.reach = LEVEL_STEP * core.height
+    # whoever heard of a digest before it took in something expected must hear of its end
+    event.until = core.expected_us if core.strong & EXPECTED and kind != DIGEST_RESOLVED else NO_TIME
+    event.by = core.expected_by
     event.rebased = core.S if kind == LEVEL_CHANGE else np.nan
     event.before = np.nan
     event.after = np.nan
@@ -107,9 +113,9 @@ def end_digest(
 
 @kernel
 def finish(state: DecisionState, slot: int) -> None:
-    """Close the slot's incident; shadows that rested during a strong one begin anew."""
+    """Close the slot's incident; shadows that counted none during it begin anew."""
     core = state.core[slot]
-    if core.strong:
+    if not counts(core.strong):
         state.shadow[slot, :] = 0
         core.active = 0
     close(core)

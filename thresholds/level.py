@@ -3,8 +3,8 @@
 Every entity keeps, for LEVELS evenly spaced levels, what the incident machine would be doing at that level
 and how often it has opened in this epoch. The level is the lowest of them that, like all above it, opened
 no more often than the budget allows in the time counted; beyond the highest the tail tells. An incident that
-has been beyond level + fast_margin is not taken for a false alarm: its openings are taken back, and the
-shadows rest until it ends.
+has been beyond level + fast_margin is not taken for a false alarm: its openings are taken back, and until it
+ends the shadows count none. What an operator says of an incident goes before that (`feedback`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import DAY_US, HIGHEST_LEVEL, LEVEL_STEP, LEVELS, OPEN, TOP_LEVEL, Caution
+from .constants import DAY_US, HIGHEST_LEVEL, LEVEL_STEP, LEVELS, OPEN, TOP_LEVEL, Caution, Mark
 from .jit import kernel
 from .tail import beyond
 
 ONES = np.array([bin(value).count("1") for value in range(OPEN)], np.uint8)
 SHORT_HISTORY = int(Caution.SHORT_HISTORY)
+DENIED = int(Mark.DENIED)
+
+
+@kernel
+def counts(marks: int) -> bool:
+    """Whether an incident with these marks (`Mark`) counts against the budget."""
+    return marks == 0 or marks & DENIED != 0
 
 
 @kernel
@@ -33,8 +40,12 @@ def shadow_row(
     exit_k: int,
     exit_margin: float,
     fast_margin: float,
+    counted: bool,
 ) -> int:
-    """Advance one entity's shadow machines [LEVELS] by one record; returns how many are active now."""
+    """Advance one entity's shadow machines [LEVELS] by one record; returns how many are active now.
+
+    Their openings are counted where `counted` says so.
+    """
     reach = min(LEVELS, int(x / LEVEL_STEP) + 1) if x > LEVEL_STEP else 0
     reach = max(reach, active)
     left = 0
@@ -47,12 +58,22 @@ def shadow_row(
         else:
             now = ((now << 1) | (x > level)) & mask
             if ONES[now] >= k or x > level + fast_margin:
-                openings[j] += np.float32(1.0)
+                if counted:
+                    openings[j] += np.float32(1.0)
                 now = OPEN
         shadow[j] = now
         if now:
             left = j + 1
     return left
+
+
+@kernel
+def reached(active: int, shadow: NDArray[np.uint8]) -> int:
+    """How many fixed levels lie up to the highest whose shadow machine is open now."""
+    top = active
+    while top > 0 and not shadow[top - 1] & OPEN:
+        top -= 1
+    return top
 
 
 @kernel

@@ -5,7 +5,7 @@ the last m records are anomalous, or at once beyond level + fast_margin; PENDING
 hold no anomalous one. FIRING ends when exit_k records in a row lie below the threshold less exit_margin, or
 by a level change: after level_change_us the slow average is re-based to the mean score of that time's second
 half, and the threshold lifted by the rest of it: a share of a high plateau alone would lie below it, and the incident
-open again for ever. The numbers are `state.Rules`.
+open again for ever; unless the incident was expected. The numbers are `state.Rules`.
 
 An entity flaps from the flap_after-th incident on of which each opened within flap_within_us of the recovery before
 it. Its incidents take a quiet twice as long to recover, twice that the next time, and so on. On the same x and level
@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .constants import DAY_US, FLAP_DOUBLINGS, LONGEST_QUIET, NO_TIME, SLOW_SHARE, Phase, Severity
+from .constants import DAY_US, FLAP_DOUBLINGS, LONGEST_QUIET, NO_TIME, SLOW_SHARE, Mark, Phase, Severity
 from .jit import kernel
 from .level import ONES
 from .state import Rules
 
 NORMAL, PENDING, FIRING = int(Phase.NORMAL), int(Phase.PENDING), int(Phase.FIRING)
 WARNING, CRITICAL = int(Severity.WARNING), int(Severity.CRITICAL)
+EXPECTED = int(Mark.EXPECTED)
 
 MOST_FLAPS: Final = 255
 STAYED: Final = 0
@@ -118,7 +119,8 @@ def step(core: Any, x: float, score: float, time_us: int, offset: int, rules: Ru
     if core.streak >= quiet(core, rules):
         core.opened = time_us  # from now on the time since the recovery is asked for
         return DID_RECOVER
-    if age >= rules.level_change_us and core.late_count >= rules.m:
+    lasting = age >= rules.level_change_us and core.late_count >= rules.m
+    if lasting and not core.strong & EXPECTED:
         core.S = core.late_sum / core.late_count
         core.opened = NO_TIME
         core.lift = (1.0 - SLOW_SHARE) * max(core.S, 0.0)

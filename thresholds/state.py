@@ -61,6 +61,7 @@ CORE = np.dtype(
             "partial_us",
             np.int64,
         ),  # event time since which every record lacks something that used to come, or NO_TIME
+        ("expected_us", np.int64),  # up to this event time the entity's incidents are expected
         ("digest_onset", np.int64),  # onset of the first incident that the open digest holds
         ("epoch", np.int32),
         ("late_count", np.int32),
@@ -72,6 +73,7 @@ CORE = np.dtype(
         ("block", np.uint16),  # records of a full one
         ("means", np.uint16),  # block means behind `usual`
         ("freedom", np.uint16),  # degrees of freedom of `spread`
+        ("expected_by", np.int32),  # the change that says so
         ("fill", np.uint16),  # accepted records since the last refresh
         ("learned", np.uint16),  # records in `learn`
         ("phase", np.uint8),
@@ -79,7 +81,8 @@ CORE = np.dtype(
         ("streak", np.uint8),  # records below the exit level in a row
         ("severity", np.uint8),
         ("held", np.uint8),  # the open incident is held by the digest
-        ("strong", np.uint8),  # the open incident has been beyond level + fast_margin
+        ("strong", np.uint8),  # the open incident's `Mark`s
+        ("height", np.uint8),  # fixed levels up to the highest at which the last incident opened
         ("caution", np.uint8),
         ("learning", np.uint8),
         ("waiting", np.uint8),  # records in `wait`
@@ -248,6 +251,9 @@ EVENT = np.dtype(
         ("p", np.float64),
         ("threshold", np.float64),
         ("peak", np.float64),
+        ("reach", np.float64),  # the highest fixed level at which the incident has opened; 0 = none
+        ("until", np.int64),  # NO_TIME, or up to when the incident was expected
+        ("by", np.int32),  # the change that said so
         ("rebased", np.float64),  # LEVEL_CHANGE: the new slow average
         ("before", np.float64),  # SHIFT: the mean of the score, else NaN
         ("after", np.float64),  # SHIFT: that of the block that decided, else NaN
@@ -281,6 +287,7 @@ def init(capacity: int, members: int) -> DecisionState:
         "absent_us",
         "behind_us",
         "partial_us",
+        "expected_us",
         "digest_onset",
     ):
         core[name] = NO_TIME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ...pipelines.brokers.base import Broker
     from ..alert_topic import Read
     from ..alerts import Alert
+    from ..changes import Word
     from ..settings import Settings, Stream
 
 
@@ -65,6 +66,43 @@ def messages_of(broker: Broker, stream: Stream, beginning: str) -> list[Alert]:
         f"{len(found)} alerts have ids that begin with {beginning!r}: {', '.join(sorted(found)[:5])}. "
         "Give more of it."
     )
+
+
+def words_on(broker: Broker, settings: Settings, stream: Stream) -> dict[str, Word]:
+    """What operators say of incidents, by alert_id; nothing where no daemon has served the stream yet."""
+    from ...errors import UnknownTopic
+    from ..changes import Versioned, fold, words
+    from ..control import artefacts_of, read_all
+
+    try:
+        found = read_all(broker, stream.control, artefacts_of(settings, stream))
+    except UnknownTopic:
+        return {}
+    given = fold([one for one in found if isinstance(one, Versioned)]).given
+    newest = {one.about.alert_id: one.now for one in reversed(list(words(given)))}
+    return {name: word for name, word in newest.items() if word is not None}
+
+
+def said_of(alert: Alert, words: dict[str, Word], *, whole: bool = False) -> str | None:
+    """What was said of an incident, `whole` with by whom and why; else whether it opened as expected."""
+    word, expected = words.get(alert.alert_id), alert.annotations.expected
+    if word is not None:
+        said = word.said
+        until = f" until {said.until}" if said.until else ""
+        why = f": {said.reason}" if said.reason else ""
+        return f"{said.verdict}{until} (change {word.version}, {said.author}{why})" if whole else said.verdict
+    if expected is None:
+        return None
+    return f"expected until {expected.until} (change {expected.change})" if whole else "expected"
+
+
+def with_words(alert: Alert, words: dict[str, Word]) -> dict[str, Any]:
+    """An alert as `plain` gives it, with what operators say of it as `feedback`."""
+    import msgspec
+
+    word = words.get(alert.alert_id)
+    said = None if word is None else {"change": word.version, **msgspec.to_builtins(word.said)}
+    return {**msgspec.to_builtins(alert), "feedback": said}
 
 
 def print_alert(alert: Alert, json: bool) -> None:

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from .alert_reading import good, line_of, messages_of, opened, plain, print_alert, status_of
+from .alert_reading import (
+    good,
+    line_of,
+    messages_of,
+    opened,
+    print_alert,
+    said_of,
+    status_of,
+    with_words,
+    words_on,
+)
 from .common import (
     ConfigOption,
     JsonOption,
@@ -18,6 +28,7 @@ from .common import (
     print_json,
     print_table,
 )
+from .feedback import feedback
 from .many import group as group_alerts
 from .many import rank
 
@@ -77,18 +88,19 @@ def list_alerts(
     from ..alert_topic import read_alerts
     from ..alerts import Status, latest
 
-    with opened(config, stream) as (_, chosen, broker):
+    with opened(config, stream) as (settings, chosen, broker):
         found = latest(good(read_alerts(broker, chosen.alerts))).values()
+        words = words_on(broker, settings, chosen)
     shown = [
         alert
         for alert in sorted(found, key=lambda alert: (alert.starts_at, alert.alert_id))
         if fnmatchcase(alert.labels.entity, entity) and not (firing and alert.status is not Status.FIRING)
     ]
     if json:
-        print_json([plain(alert) for alert in shown])
+        print_json([with_words(alert, words) for alert in shown])
         return
     print_table(
-        ("id", "status", "severity", "entity", "began (UTC)", "ended", "peak", "features"),
+        ("id", "status", "severity", "entity", "began (UTC)", "ended", "peak", "feedback", "features"),
         (
             (
                 alert.alert_id[:8],
@@ -98,6 +110,7 @@ def list_alerts(
                 moment(alert.starts_at),
                 (moment(alert.ends_at) or "-")[11:] or "-",
                 alert.annotations.peak,
+                said_of(alert, words),
                 ", ".join(feature.name for feature in alert.annotations.features[:3]),
             )
             for alert in shown
@@ -113,10 +126,11 @@ def show(
     """Show every message of one incident."""
     from ..alerts import Kind
 
-    with opened(config, stream) as (_, chosen, broker):
+    with opened(config, stream) as (settings, chosen, broker):
         messages = messages_of(broker, chosen, alert)
+        words = words_on(broker, settings, chosen)
     if json:
-        print_json([plain(message) for message in messages])
+        print_json([with_words(message, words) for message in messages])
         return
     for message in messages:
         notes, of_records = message.annotations, message.kind is not Kind.TEST or None
@@ -132,6 +146,7 @@ def show(
             "threshold": notes.threshold,
             "p-value": f"{notes.p_value:.3g} ({notes.basis})" if notes.p_value is not None else None,
             "peak": notes.peak,
+            "reach": notes.reach,
             "conservative": notes.conservative,
             "model, calibration": of_records and f"{notes.model_version}, {notes.calibration_version}",
             "records": of_records
@@ -140,6 +155,7 @@ def show(
             "in a row": notes.in_a_row if notes.in_a_row > 1 else None,
             "held": notes.held or None,
             "late": "yes" if notes.late else None,
+            "feedback": said_of(message, words, whole=True),
             "runbook": notes.runbook or None,
         }
         print_table(("", ""), [(name, fact) for name, fact in facts.items() if fact is not None])
@@ -303,5 +319,6 @@ def resolve(
         typer.echo(f"change {version}: resolve {last.alert_id} of {last.labels.entity}")
 
 
+app.command()(feedback)
 app.command("group")(group_alerts)
 app.command("rank")(rank)

@@ -42,8 +42,8 @@ def rank(config: ConfigOption = None, stream: StreamOption = None, json: JsonOpt
     candidates = [
         Candidate(name, alert.labels.severity, notes.score, notes.p_value, notes.basis)
         for name, alert in found.items()
-        if alert.status is Status.FIRING and alert.kind is not Kind.TEST
         for notes in (alert.annotations,)
+        if alert.status is Status.FIRING and alert.kind is not Kind.TEST and notes.expected is None
     ]
     places = [(one.discovery, found[one.alert_id]) for one in ranked(candidates, settings.group.q)]
     if json:

@@ -15,7 +15,8 @@ import pytest
 from lives import Diary, Life, differences, state_differences
 from telemetry import Fleet
 from tocsin.detector.alerts import Alert, Kind, Resolution, Status
-from tocsin.detector.changes import BudgetChange, Change, Resolve
+from tocsin.detector.changes import BudgetChange, Change, Resolve, Revert
+from tocsin.detector.judging import feedback_of
 from tocsin.detector.settings import Duration
 from tocsin.detector.settings_stream import Band
 from tocsin.pipelines.windows import Verdict
@@ -101,6 +102,51 @@ def close_an_incident(case: Case, life: Life, partition: int) -> None:
                 case.written[partition].append((life.position[partition], RESOLVE))
                 assert life.add_change(RESOLVE, change) == ""
                 return
+
+
+def spoken_life(case: Case, size: int) -> tuple[Life, Diary]:
+    """The same, but that operators speak of incidents of the first partition: after some batches, one thing each."""
+    diary = Diary(case.feed)
+    life = Life(
+        case.stand, case.stand.rulings(case.changes), case.feed, case.written, diary, np.random.default_rng(0)
+    )
+    for p in range(PARTITIONS):
+        life.begin(p)
+        unsaid = list(SPEECHES)
+        while life.left(p) or life.due(p):
+            life.take({p: size})
+            if not unsaid or life.due(p):
+                continue
+            version = 2 + len(SPEECHES) - len(unsaid)
+            if p == 0:
+                change = spoken(case, diary, unsaid[0])
+                if change is None:
+                    continue
+                case.changes.append(change)
+                assert life.add_change(version, change) == ""
+            unsaid.pop(0)
+            case.written[p].append((life.position[p], version))
+        assert not unsaid
+    return life, diary
+
+
+SPEECHES = ("false", "expected", "true", "revert", "false", "expected", "true")
+
+
+def spoken(case: Case, diary: Diary, speech: str) -> Change | None:
+    """What is said next: "expected" of an incident that is open, "false" of a strong one that is over, "true" of the
+    one that was told last, or the change before it taken back; None where there is no such incident now."""
+    if speech == "revert":
+        return Revert(version=len(case.changes) - 1, **STAMP)
+    newest = {alert.alert_id: alert for alert in alerts_of(diary, 0) if alert.kind is Kind.ANOMALY}
+    strong = {alert.alert_id: alert for alert in newest.values() if alert.annotations.escalation}
+    among = {"false": strong, "expected": newest, "true": newest}[speech]
+    is_open = speech == "expected"
+    found = [alert for alert in among.values() if not is_open or alert.status is Status.FIRING]
+    if not found:
+        return None
+    until = "10m" if is_open else None
+    return feedback_of([found[-1]], case.stand.stream.name, speech, until, "ada", "why")  # type: ignore[arg-type]
 
 
 def hard_life(case: Case, seed: int, largest: int) -> tuple[Life, Diary, dict[str, int]]:
@@ -248,3 +294,21 @@ def test_one_panel_per_entity_is_as_exact(own_stand: Stand, own_fleet: Fleet) ->
     plain = plain_life(case, 500)
     assert sum(len(alerts_of(plain[1], p)) for p in range(PARTITIONS)) >= 10
     agree(case, range(2), 1000, plain)
+
+
+def test_what_operators_say_changes_no_bit_either(shared_stand: Stand, shared_fleet: Fleet) -> None:
+    """Feedback on incidents that are over and open, expected ones and what opens under them, and one taken back."""
+    rows = np.flatnonzero((shared_fleet.time_us >= after(shared_fleet, TRAINED)) & (shared_fleet.entity < 40))
+    feed = Feed(shared_fleet, rows, PARTITIONS)
+    first: list[Change] = [BudgetChange(budget="12/day per entity", max_incidents=50, **STAMP)]
+    case = Case(shared_stand, feed, first, {p: [(3 + p, 1)] for p in range(PARTITIONS)}, {})
+    plain = spoken_life(case, 700)
+    said = [change for change in case.changes if getattr(change, "verdict", None)]
+    assert len(said) == len(SPEECHES) - 1
+    told = alerts_of(plain[1], 0)
+    expected = [alert for alert in told if alert.annotations.expected]
+    assert {alert.status for alert in expected} == set(Status)
+    assert Resolution.OPERATOR in {
+        alert.annotations.reason for alert in told if not alert.annotations.expected
+    }
+    agree(case, range(3), 3000, plain)

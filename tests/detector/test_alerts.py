@@ -32,8 +32,8 @@ from tocsin.detector.alerts import (
     top_features,
 )
 from tocsin.errors import DataError
+from tocsin.thresholds.constants import NO_TIME, Reason
 from tocsin.thresholds.constants import Kind as Code
-from tocsin.thresholds.constants import Reason
 from tocsin.thresholds.constants import Severity as Grade
 from tocsin.thresholds.state import EVENT
 
@@ -124,6 +124,7 @@ def test_the_whole_message() -> None:
             "p_value": 0.001,
             "threshold": 2.5,
             "peak": 3.5,
+            "reach": None,
             "features": [
                 {"name": "cpu", "observed": 0.93, "expected": 0.25, "share": 0.7},
                 {"name": "mem", "observed": None, "expected": 3.0, "share": 0.3},
@@ -141,6 +142,7 @@ def test_the_whole_message() -> None:
             "held": 0,
             "held_onsets": [],
             "in_a_row": 0,
+            "expected": None,
             "late": False,
             "runbook": "https://wiki/runbook",
         },
@@ -173,6 +175,8 @@ happenings = st.builds(
     held_onsets_us=st.lists(st.integers(0, 2**60), max_size=3),
     escalated=st.booleans(),
     in_a_row=st.integers(0, 255),
+    reach=floats,
+    expected=st.none() | st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**31)),
 )
 shares = st.lists(st.tuples(texts, floats, floats, st.floats(0, 1)), max_size=8)
 VALIDATOR = jsonschema.Draft202012Validator(alert_schema())
@@ -281,6 +285,8 @@ def event(**fields: Any) -> np.void:
         "threshold": 2.0,
         "peak": 3.0,
         "rebased": np.nan,
+        "reach": 2.25,
+        "until": NO_TIME,
         "held": 2,
         "flaps": 2,
     }
@@ -293,7 +299,21 @@ def test_events_of_the_machine() -> None:
     opened = events.happening_of(event(), "e", Basis.PRIOR, "short_history")
     assert opened is not None
     assert opened[:8] == (Kind.ANOMALY, Status.FIRING, Severity.CRITICAL, "e", ONSET, ONSET + 9, 41, 44)
-    assert opened[8:] == (3.0, 0.01, 2.0, 3.0, None, Basis.PRIOR, "short_history", 0, (), False, 2)
+    assert opened[8:] == (
+        3.0,
+        0.01,
+        2.0,
+        3.0,
+        None,
+        Basis.PRIOR,
+        "short_history",
+        0,
+        (),
+        False,
+        2,
+        2.25,
+        None,
+    )
     resolved = events.happening_of(event(kind=Code.RESOLVED, reason=Reason.OPERATOR), "e")
     assert resolved is not None
     assert (resolved.status, resolved.reason) == (Status.RESOLVED, Resolution.OPERATOR)

@@ -305,6 +305,9 @@ def test_a_snapshot_of_other_features_is_refused(
     other = own_stand.chain().state
     with pytest.raises(StateError, match="made for other features"):
         other.restore(other.part(TOPIC, 0), snapshot, life.chain.state.rulings[0])
+    earlier = snapshot._replace(note={**snapshot.note, "format": 1})
+    with pytest.raises(StateError, match="has the format 1; this program reads 2"):
+        other.restore(other.part(TOPIC, 0), earlier, life.chain.state.rulings[0])
     fields = {k: v for k, v in snapshot.slots.items() if k != "decision.core.S"}
     same = shared_stand.chain().state
     with pytest.raises(StateError, match=r"no usable field .*decision\.core\.S"):

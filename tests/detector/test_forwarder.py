@@ -62,12 +62,12 @@ def receiver() -> Iterator[Receiver]:
         yield one
 
 
-def told(entity: str, status: Status = Status.FIRING, seconds: int = 0) -> Message:
+def told(entity: str, status: Status = Status.FIRING, seconds: int = 0, **more: Any) -> Message:
     reason = Resolution.RECOVERED if status is Status.RESOLVED else None
     onset = START + seconds * SECOND
     end = onset + (100 if reason else 1) * SECOND
     what = Happening(
-        Kind.ANOMALY, status, Severity.WARNING, entity, onset, end, 1, 4, 3.0, 0.01, 2.0, 3.5, reason
+        Kind.ANOMALY, status, Severity.WARNING, entity, onset, end, 1, 4, 3.0, 0.01, 2.0, 3.5, reason, **more
     )
     return message_of(alert_of(what, Context("servers", "web", "servers", 0, "v1", "v1.1")))
 
@@ -166,6 +166,22 @@ def test_a_webhook_gets_each_message_as_it_stands(
     assert [(post.path, post.body) for post in receiver.posts] == [
         ("/hook", message.value) for message in messages
     ]
+
+
+@pytest.mark.parametrize("kind", ["alertmanager", "webhook"])
+def test_what_is_expected_wakes_nobody(
+    broker: EmbeddedBroker, topic: str, receiver: Receiver, kind: str
+) -> None:
+    """Neither when it comes nor when it is told again, nor after a restart; what is not expected is told beside it."""
+    expected: dict[str, Any] = {"expected": (START + 3600 * SECOND, 7)}
+    publish(broker, topic, told("quiet", **expected), told("loud"), told("calm", **expected))
+    publish(broker, topic, told("calm", Status.RESOLVED, **expected))
+    for _ in range(2):
+        with life(broker, topic, receiver.url, kind=kind, resend_s=0.2):
+            until(lambda: committed(broker, topic)[0] == 4, "all to be committed")
+            time.sleep(0.7)
+    assert receiver.posts
+    assert not any(name in post.body for post in receiver.posts for name in (b"quiet", b"calm"))
 
 
 def refusing(*statuses: Any) -> Callable[[Any], Any]:

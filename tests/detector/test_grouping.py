@@ -60,7 +60,10 @@ def word(entity: str, opened_us: int, status: str = "firing", **more: Any) -> Wo
         status=status,
         labels=WordLabels("s", entity, more.get("group", "web"), more.get("severity", "warning")),
         annotations=WordNotes(
-            more.get("score", 2.5), more.get("p_value", 0.01), more.get("basis", "empirical")
+            more.get("score", 2.5),
+            more.get("p_value", 0.01),
+            more.get("basis", "empirical"),
+            more.get("expected"),
         ),
         starts_at=rfc3339(onset),
         ends_at=rfc3339(more.get("ended_us", opened_us + 60 * SECOND)) if status == "resolved" else None,
@@ -318,6 +321,12 @@ def test_groups_and_tests_do_not_mix() -> None:
     run = Run()
     trial = opening("tocsin-test", 2, kind="test")
     assert run.hear(opening("a", 0), opening("b", 1), opening("c", 1, group="db"), trial, at=500) == []
+
+
+def test_what_is_expected_is_in_no_group() -> None:
+    run = Run()
+    quiet = opening("c", 1, expected={"until": rfc3339(START), "change": 7})
+    assert run.hear(opening("a", 0), opening("b", 1), quiet, opening("c", 1.5, group="db"), at=500) == []
 
 
 def test_the_list_is_bounded_and_the_rest_is_counted() -> None:

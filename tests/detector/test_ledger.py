@@ -7,10 +7,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from tocsin.detector import metric_defs as defs
+from tocsin.detector.changes import Feedback, Verdict, Versioned
 from tocsin.detector.clocks import Clocks
+from tocsin.detector.control_feed import Arrived
 from tocsin.detector.ledger import Ledger
 from tocsin.detector.metrics import Metrics
 from tocsin.pipelines.decoding import Tally
+from versions import STAMP
 
 
 def test_a_batch_without_a_usable_row_is_counted_too() -> None:
@@ -23,3 +26,28 @@ def test_a_batch_without_a_usable_row_is_counted_too() -> None:
         ledger.batch(batch, read, None)
     counted = (defs.RECORDS_CONSUMED, defs.POINTS_UNKNOWN, defs.VALUES_INFINITE, defs.RECORDS_SCORED)
     assert [metrics.value(one, "s") for one in counted] == [2, 1, 2, 0]
+
+
+def test_feedback_is_counted_by_what_was_said() -> None:
+    metrics = Metrics(CollectorRegistry())
+    ledger = Ledger(metrics, "s", Clocks())
+    said: list[Verdict] = ["false", "true", "false", "expected"]
+    for version, verdict in enumerate(said):
+        change = Feedback(
+            alert_id="0" * 32,
+            entity="e",
+            topic="t",
+            partition=0,
+            starts_at="2026-01-31T12:00:00.000000Z",
+            verdict=verdict,
+            epoch=1,
+            reach=None,
+            counted=True,
+            **STAMP,
+        )
+        ledger.change(Arrived(Versioned(version, change), ""))
+    counted = {
+        verdict: metrics.value(defs.FEEDBACK, "s", verdict) for verdict in ("false", "true", "expected")
+    }
+    assert counted == {"false": 2, "true": 1, "expected": 1}
+    assert metrics.registry.get_sample_value(defs.FEEDBACK.name, {"stream": "t", "verdict": "true"}) is None

@@ -12,6 +12,7 @@ from tocsin.detector.ledger import Ledger
 from tocsin.detector.metrics import Metrics
 from tocsin.thresholds import trace
 from tocsin.thresholds.budget import parse_budget
+from tocsin.thresholds.constants import DAY_US, LEVELS
 from versions import TOPIC, Stand
 
 
@@ -70,3 +71,25 @@ def test_an_entitys_last_scores_are_shown_and_end_with_its_slot(shared_stand: St
     state.admit(state.table.take_new())
     (shown,) = view.entities(state, {(TOPIC, 0): part}, 5, 10, "")
     assert (shown["entity"], shown["scores"]) == ("host-1", [])
+
+
+def test_what_counts_against_the_budget_is_exported_beside_it(shared_stand: Stand) -> None:
+    """At each entity's own level, over the time counted: three in two days, and one in one day by two at a level
+    between the fixed ones; so four of two entities in three days."""
+    state = shared_stand.chain().state
+    part = state.part(TOPIC, 0)
+    state.rulings[part] = shared_stand.rulings().ruling()
+    assert view.gauges(state, {(TOPIC, 0): part}, 5).counted_per_day == 0.0
+    slots = state.table.intern_all(part, ["host-0", "host-1"])
+    state.admit(state.table.take_new())
+    core, openings = state.decision.core, state.decision.openings
+    core["level"][slots], core["span_us"][slots] = (1.5, 1.6), (2 * DAY_US, DAY_US)
+    openings[slots] = np.arange(LEVELS, 0, -1)
+    openings[slots[0], 5], openings[slots[1], 6] = 3, 1
+    shown = view.gauges(state, {(TOPIC, 0): part}, 5)
+    assert shown.counted_per_day == pytest.approx(4 / 3 * 2)
+    metrics = Metrics(CollectorRegistry())
+    Ledger(metrics, "fleet", Clocks()).gauges(shown)
+    assert metrics.value(defs.COUNTED, "fleet") == shown.counted_per_day
+    core["level"][slots] = np.inf  # beyond all fixed levels
+    assert view.gauges(state, {(TOPIC, 0): part}, 5).counted_per_day == pytest.approx(2 / 3 * 2)

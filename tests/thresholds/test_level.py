@@ -19,7 +19,7 @@ def test_every_shadow_is_the_machine_at_its_level(eighths, k, exit_k):
     active = 0
     margins = rules.exit_margin, rules.fast_margin
     for value in x:
-        active = shadow_row(value, active, shadow, openings, k, 31, exit_k, *margins)
+        active = shadow_row(value, active, shadow, openings, k, 31, exit_k, *margins, True)
     times = np.arange(len(x)) * MINUTE
     levels = LEVEL_STEP * np.arange(1, LEVELS + 1)
     whole = [openings_at(level, x, times, half_life=np.inf, rules=rules)[0] for level in levels]
