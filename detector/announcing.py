@@ -15,9 +15,10 @@ from ..thresholds.constants import Basis as BasisCode
 from ..thresholds.constants import Caution
 from ..thresholds.constants import Kind as Code
 from .alerts import TOP_FEATURES as MOST_FEATURES
-from .alerts import Alert, Basis, Context, Feature, Kind, alert_id, alert_of, top_features
+from .alerts import Alert, Basis, Feature, Kind, alert_id
 from .changelog import Decision
 from .events import PRESENCE, decision_of, drift_decision, happening_of
+from .happenings import Context, alert_of, top_features
 from .outcome import Outcome
 from .scores import ScoreRecord, ScoreRows, score_record
 from .wire import number

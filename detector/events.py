@@ -11,8 +11,9 @@ from ..thresholds.constants import Kind as Code
 from ..thresholds.constants import Severity as Grade
 from ..thresholds.drift import Flag
 from ..thresholds.policy import Action, Finding, What
-from .alerts import Basis, Happening, Kind, Resolution, Severity, Status
+from .alerts import Basis, Kind, Resolution, Severity, Status
 from .changelog import Decision
+from .happenings import Happening
 from .wire import number
 
 _KINDS = {

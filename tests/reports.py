@@ -14,18 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from tocsin.detector.alerts import (
-    Alert,
-    Basis,
-    Context,
-    Feature,
-    Happening,
-    Kind,
-    Resolution,
-    Severity,
-    Status,
-    alert_of,
-)
+from tocsin.detector.alerts import Alert, Basis, Feature, Kind, Resolution, Severity, Status
+from tocsin.detector.happenings import Context, Happening, alert_of
 from tocsin.detector.outcome import Outcome, columns_of
 from tocsin.detector.replay import Step
 from tocsin.detector.report.gather import Gathered

@@ -238,6 +238,7 @@ def _advance(
                 take_back(core.active, state.shadow[slot], state.openings[slot])
             core.strong |= STRONG
         if happened == DID_OPEN:
+            parts.opened[part] = True
             parts.next_gone[part] = min(parts.next_gone[part], mark + rules.gone_after_us)
             kind = OPENED
             if held:
@@ -284,7 +285,10 @@ def _advance(
                 core.learned = 0
                 open_epoch(state, slot, prior, 0, core.epoch + 1, PRIOR_WEIGHT)
 
-        if watch(state, parts, owner, part, mark, np.float64(rows.missing[row]), rules):
+        parts.counted[part] += 1
+        parts.absent[part] += np.float64(rows.missing[row])
+        # asked here and not there: handing over all these arrays costs as much as half of all else
+        if parts.counted[part] >= parts.count_at[part] and watch(state, parts, owner, part, mark, rules):
             kind = FREEZE if parts.freeze[part] == FROZEN else THAW
             at = write(events, at, core, row, slot, part, kind, NO_REASON, now, offset, score, p)
         parts.rows[part] += 1

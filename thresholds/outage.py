@@ -65,24 +65,22 @@ def watch(
     owner: NDArray[np.int32],
     part: int,
     mark: int,
-    missing: float,
     rules: Rules,
 ) -> bool:
-    """Take one record's share of missing features; whether it froze or thawed the partition (`parts.freeze`).
+    """See to a partition of which `count_at` records are counted; whether it froze or thawed (`parts.freeze`).
 
     What outlasts `level_change_us` is the new ordinary, as for a single entity: learning goes on.
     """
-    parts.counted[part] += 1
-    parts.absent[part] += missing
-    if parts.counted[part] < parts.count_at[part]:
-        return False
-    alive, firing, _ = census(state, owner, part, mark, rules.gone_after_us)
     absent = parts.absent[part] / parts.counted[part]
     usual = parts.usual_missing[part]
     parts.counted[part] = 0
     parts.absent[part] = 0.0
-    parts.count_at[part] = max(RECORDS_EACH * alive, LEAST_COUNT)
     before = parts.freeze[part]
+    alive, firing = 0, 0
+    if parts.opened[part] or before != NONE:  # else no more can be in incidents than at the last count
+        alive, firing, _ = census(state, owner, part, mark, rules.gone_after_us)
+        parts.count_at[part] = max(RECORDS_EACH * alive, LEAST_COUNT)
+        parts.opened[part] = False
     if before == NONE:
         if beyond(FREEZES, firing, alive, absent, usual):
             parts.freeze[part] = FROZEN

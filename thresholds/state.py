@@ -70,10 +70,12 @@ CORE = np.dtype(
         ("digest_day", np.int32),
         ("held_count", np.int32),  # incidents that the open digest holds; 0 = no digest is open
         ("block_fill", np.int32),  # records of the open block
-        ("block", np.uint16),  # records of a full one
-        ("means", np.uint16),  # block means behind `usual`
-        ("freedom", np.uint16),  # degrees of freedom of `spread`
+        ("means", np.int32),  # block means behind `usual`
+        ("freedom", np.int32),  # degrees of freedom of `spread`
         ("expected_by", np.int32),  # the change that says so
+        ("block", np.uint16),  # records of a full one
+        ("shifted", np.uint16),  # `usual` began with a shift
+        ("partial", np.uint16),  # whether `partial_us` was told: a Gap
         ("fill", np.uint16),  # accepted records since the last refresh
         ("learned", np.uint16),  # records in `learn`
         ("phase", np.uint8),
@@ -93,8 +95,6 @@ CORE = np.dtype(
             "flaps",
             np.uint8,
         ),  # incidents in a row, each soon after the recovery before it; the last one included
-        ("partial", np.uint8),  # whether that was told: a Gap
-        ("shifted", np.uint8),  # `usual` began with a shift
     ]
 )
 
@@ -150,10 +150,12 @@ class PartState(NamedTuple):
     """[P] a `Freeze`, see `outage`."""
     frozen_us: NDArray[np.int64]
     """[P] watermark at which it froze."""
+    opened: NDArray[np.bool_]
+    """[P] an incident has opened since the entities were last counted."""
     counted: NDArray[np.int32]
-    """[P] records since the entities were last counted,"""
+    """[P] records since it was last seen to,"""
     count_at: NDArray[np.int32]
-    """[P] and at how many they are counted next."""
+    """[P] and at how many it is next."""
     absent: NDArray[np.float64]
     """[P] sum of the shares of missing features over them."""
     usual_missing: NDArray[np.float64]
@@ -326,6 +328,7 @@ def init_parts(capacity: int, block_records: int = 256) -> PartState:
         late=np.zeros(capacity),
         freeze=np.zeros(capacity, np.uint8),
         frozen_us=np.full(capacity, NO_TIME),
+        opened=np.zeros(capacity, np.bool_),
         counted=np.zeros(capacity, np.int32),
         count_at=np.full(capacity, LEAST_COUNT, np.int32),
         absent=np.zeros(capacity),

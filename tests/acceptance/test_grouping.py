@@ -13,16 +13,8 @@ from typing import Any
 import pytest
 from rigs.daemon import Home, Message, until
 from rigs.target import Receiver, receiving
-from tocsin.detector.alerts import (
-    Context,
-    Happening,
-    Kind,
-    Resolution,
-    Severity,
-    Status,
-    alert_of,
-    message_of,
-)
+from tocsin.detector.alerts import Kind, Resolution, Severity, Status, message_of
+from tocsin.detector.happenings import Context, Happening, alert_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

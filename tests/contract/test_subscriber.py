@@ -27,7 +27,8 @@ from rigs.fixtures import USERS, TopicFactory
 from rigs.kafka import Rig
 from rigs.source import ROOT
 from tocsin import Alert, AlertSubscriber, Status, Unreadable
-from tocsin.detector.alerts import Context, Happening, Kind, Resolution, Severity, alert_of, message_of
+from tocsin.detector.alerts import Kind, Resolution, Severity, message_of
+from tocsin.detector.happenings import Context, Happening, alert_of
 from tocsin.errors import (
     BrokerError,
     BrokerUnavailable,

@@ -15,22 +15,19 @@ from tocsin.detector import events
 from tocsin.detector.alerts import (
     Alert,
     Basis,
-    Context,
-    Happening,
     Kind,
     Resolution,
     Severity,
     Status,
     alert_id,
-    alert_of,
     alert_schema,
     decode,
     event_id,
     is_newer,
     latest,
     message_of,
-    top_features,
 )
+from tocsin.detector.happenings import Context, Happening, alert_of, top_features
 from tocsin.errors import DataError
 from tocsin.thresholds.constants import NO_TIME, Reason
 from tocsin.thresholds.constants import Kind as Code

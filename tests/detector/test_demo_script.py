@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tocsin.detector import alerts
+from tocsin.detector import alerts, happenings
 from tocsin.detector.demo import daemon, script, stage
 from tocsin.detector.demo.fault import Size
 from tocsin.detector.demo.telemetry import STREAMS
@@ -33,7 +33,7 @@ def metrics(**of: float) -> daemon.Metrics:
 def alert(
     status: alerts.Status, time_s: float, stream: str = "hosts", entity: str | None = None
 ) -> alerts.Alert:
-    happening = alerts.Happening(
+    happening = happenings.Happening(
         kind=alerts.Kind.ANOMALY,
         status=status,
         severity=alerts.Severity.CRITICAL,
@@ -48,8 +48,8 @@ def alert(
         peak=5.0,
         reason=alerts.Resolution.RECOVERED,
     )
-    context = alerts.Context(stream, stream, stream, 0, "m", "c")
-    return alerts.alert_of(
+    context = happenings.Context(stream, stream, stream, 0, "m", "c")
+    return happenings.alert_of(
         happening=happening, context=context, features=[alerts.Feature("cpu_user", 1.0, 0.1, 0.9)]
     )
 

@@ -5,22 +5,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from tocsin.detector.alerts import (
-    Alert,
-    Basis,
-    Context,
-    Happening,
-    Kind,
-    Resolution,
-    Severity,
-    Status,
-    alert_of,
-    top_features,
-    trial_alert,
-    trial_over,
-)
+from tocsin.detector.alerts import Alert, Basis, Kind, Resolution, Severity, Status
 from tocsin.detector.changes import Resolve, SettingsChange, Versioned
 from tocsin.detector.explaining import CONSERVATIVE, explain, rules_in_force
+from tocsin.detector.happenings import Context, Happening, alert_of, top_features, trial_alert, trial_over
 from tocsin.detector.settings import Duration, Incidents
 from tocsin.thresholds.constants import Caution
 

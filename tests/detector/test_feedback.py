@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from lives import Diary, Life
 from telemetry import Fleet
-from tocsin.detector.alerts import Alert, Kind, Resolution, Severity, Status, trial_alert
+from tocsin.detector.alerts import Alert, Kind, Resolution, Severity, Status
 from tocsin.detector.changelog import Snapshot
 from tocsin.detector.changes import (
     BudgetChange,
@@ -23,6 +23,7 @@ from tocsin.detector.changes import (
     word_on,
 )
 from tocsin.detector.feedback import Expectation, expectation
+from tocsin.detector.happenings import trial_alert
 from tocsin.detector.judging import Preview, feedback_of, given_by, preview
 from tocsin.detector.wire import microseconds, rfc3339
 from tocsin.errors import DataError, SettingsError

@@ -6,19 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 from tocsin.detector import forward_payload as payload
-from tocsin.detector.alerts import (
-    Context,
-    Happening,
-    Kind,
-    Resolution,
-    Severity,
-    Status,
-    alert_of,
-    message_of,
-    top_features,
-    trial_alert,
-    trial_over,
-)
+from tocsin.detector.alerts import Kind, Resolution, Severity, Status, message_of
+from tocsin.detector.happenings import Context, Happening, alert_of, top_features, trial_alert, trial_over
 from tocsin.detector.wire import rfc3339
 from tocsin.errors import DataError, NewerSchema
 

@@ -15,16 +15,7 @@ from rigs.fixtures import TopicFactory, topics_on
 from rigs.kafka import free_ports
 from rigs.target import Post, Receiver, receiving
 from tocsin.detector import grouping
-from tocsin.detector.alerts import (
-    Context,
-    Happening,
-    Kind,
-    Resolution,
-    Severity,
-    Status,
-    alert_of,
-    message_of,
-)
+from tocsin.detector.alerts import Kind, Resolution, Severity, Status, message_of
 from tocsin.detector.forward_payload import Rules
 from tocsin.detector.forward_run import plan
 from tocsin.detector.forward_target import target_of
@@ -32,6 +23,7 @@ from tocsin.detector.forwarder import Forwarder, Plan
 from tocsin.detector.group_messages import decode_word
 from tocsin.detector.group_messages import message_of as group_message
 from tocsin.detector.grouping import Heard
+from tocsin.detector.happenings import Context, Happening, alert_of
 from tocsin.detector.settings import load
 from tocsin.detector.stopping import Stopping
 from tocsin.detector.wire import Message, rfc3339

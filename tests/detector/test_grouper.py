@@ -13,21 +13,12 @@ import pytest
 from rigs.daemon import until
 from rigs.fixtures import TopicFactory, topics_on
 from tocsin.detector import grouper, tide
-from tocsin.detector.alerts import (
-    Context,
-    Happening,
-    Kind,
-    Resolution,
-    Severity,
-    Status,
-    alert_id,
-    alert_of,
-    message_of,
-)
+from tocsin.detector.alerts import Kind, Resolution, Severity, Status, alert_id, message_of
 from tocsin.detector.clocks import Clocks
 from tocsin.detector.group_messages import group_id
 from tocsin.detector.grouper import Grouper, Plan, plan
 from tocsin.detector.grouping import Rules
+from tocsin.detector.happenings import Context, Happening, alert_of
 from tocsin.detector.settings import load
 from tocsin.detector.stopping import Stopping
 from tocsin.detector.wire import Message

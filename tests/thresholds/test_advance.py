@@ -295,4 +295,4 @@ def test_own_medians_take_over_after_exactly_500_clean_records(bench, calibrated
 
 def test_bytes_per_entity(bench, calibrated):
     one = bench(calibrated(members=4))
-    assert bytes_per_slot(one.state) == 2570
+    assert bytes_per_slot(one.state) == 2576

@@ -9,22 +9,12 @@ from typing import Any
 
 import pytest
 from tocsin.detector.alert_topic import publish_alert
-from tocsin.detector.alerts import (
-    Alert,
-    Context,
-    Happening,
-    Kind,
-    Resolution,
-    Severity,
-    Status,
-    alert_of,
-    top_features,
-    trial_alert,
-)
+from tocsin.detector.alerts import Alert, Kind, Resolution, Severity, Status
 from tocsin.detector.alerts import message_of as alert_message
 from tocsin.detector.changelog import Decision, encode_decision
 from tocsin.detector.changes import BudgetChange, Resolve, Versioned, message_of
 from tocsin.detector.control import Artefacts, read_all
+from tocsin.detector.happenings import Context, Happening, alert_of, top_features, trial_alert
 from tocsin.pipelines.brokers import Broker, open_broker
 
 SECOND = 1_000_000

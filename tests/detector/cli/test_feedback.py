@@ -10,21 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tocsin.detector.alerts import (
-    Alert,
-    Context,
-    Happening,
-    Kind,
-    Resolution,
-    Severity,
-    Status,
-    alert_of,
-    message_of,
-)
+from tocsin.detector.alerts import Alert, Kind, Resolution, Severity, Status, message_of
 from tocsin.detector.changelog import encode_snapshot
 from tocsin.detector.changes import BudgetChange, Feedback, Revert, Versioned
 from tocsin.detector.changes import message_of as change_message
 from tocsin.detector.control import Artefacts, read_all
+from tocsin.detector.happenings import Context, Happening, alert_of
 from tocsin.detector.state import StreamState
 from tocsin.pipelines.brokers import Broker, open_broker
 from tocsin.pipelines.schema import FeatureSchema

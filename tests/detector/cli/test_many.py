@@ -6,20 +6,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from rigs.source import ROOT
 from tocsin.detector.alert_topic import publish_alert
-from tocsin.detector.alerts import (
-    Alert,
-    Basis,
-    Context,
-    Happening,
-    Kind,
-    Resolution,
-    Severity,
-    Status,
-    alert_of,
-    top_features,
-    trial_alert,
-)
+from tocsin.detector.alerts import Alert, Basis, Kind, Resolution, Severity, Status
 from tocsin.detector.group_messages import group_schema
+from tocsin.detector.happenings import Context, Happening, alert_of, top_features, trial_alert
 from tocsin.pipelines.brokers import Broker, open_broker
 
 START = 1_700_000_000_000_000
