@@ -222,6 +222,12 @@ def test_any_cut_gives_the_bits_of_the_reference(rows: list, cuts: set[int]) -> 
         assert mine.tobytes() == np.array(theirs, np.float32).tobytes()
 
 
+def test_what_came_late_is_counted_once_with_the_next_that_is_scored() -> None:
+    state = windows.init(1, 3, 1, 0)
+    got = windows.accept(state, records([10, 20, 40, 30, 5, 40, 50, 60], [1.0] * 8), NONE, 1)
+    assert got.late.tolist() == [0, 0, 0, 2, 0]  # out of order, late; a duplicate is neither
+
+
 def test_a_fleet_with_faulty_delivery_is_judged_as_it_was_made() -> None:
     fleet = telemetry.generate(
         5, entities=10, records=300, features=3, late=0.02, disordered=0.03, duplicates=0.02
