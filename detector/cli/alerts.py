@@ -211,7 +211,8 @@ def trial(
 
     from ...errors import SettingsError
     from ..alert_topic import publish_alert
-    from ..alerts import Severity, trial_alert, trial_over
+    from ..alerts import Severity
+    from ..happenings import trial_alert, trial_over
     from ..settings import Duration
     from ..stopping import on_signals
 
@@ -288,9 +289,10 @@ def resolve(
 
     from ...errors import DataError
     from ..alert_topic import publish_alert
-    from ..alerts import Kind, Status, trial_over
+    from ..alerts import Kind, Status
     from ..changes import Resolve
     from ..control import artefacts_of, publish
+    from ..happenings import trial_over
     from ..signed import signed_by
 
     with opened(config, stream) as (settings, chosen, broker):
