@@ -86,9 +86,16 @@ def told(make_home: Callable[..., Home], trained: Any) -> Told:
     home.caught_up()
     home.send(*chunks[1])
     stop(daemon)
-    # A second: a recalibration and a promotion while records flow; killed at some point of the stream.
+    # A second: feedback, a recalibration and a promotion while records flow; killed at some point of the stream.
     daemon = home.start()
     home.caught_up()
+    incidents = [
+        one for one in json.loads(home.run("alerts", "list", "--json").stdout) if one["kind"] == "anomaly"
+    ]
+    for name, word in (("real", ("--true",)), ("expected", ("--expected", "30d"))):
+        said = json.loads(home.run("alerts", "feedback", incidents.pop()["alert_id"], *word, "--json").stdout)
+        assert said["known"]
+        changes[name] = said["change"]
     told = json.loads(
         home.run("recalibrate", "--since", "start", "--budget", "20/day per entity", "--json").stdout
     )
@@ -169,6 +176,13 @@ def test_changes_acted_where_they_were_written(told: Told, trained: Any) -> None
     }
     first, second = trained.versions
     assert versions == {first, f"{first}+{told.changes['recalibration']}", second}
+
+
+def test_what_is_expected_is_told_as_that_and_a_replay_knows_it(told: Told) -> None:
+    alerts = [message.json() for message in told.held[-1].alerts]
+    expected = [alert for alert in alerts if alert["annotations"]["expected"]]
+    assert {alert["annotations"]["expected"]["change"] for alert in expected} == {told.changes["expected"]}
+    assert len({alert["labels"]["entity"] for alert in expected}) == 1
 
 
 def test_committed_is_never_ahead_of_what_was_acknowledged(told: Told) -> None:
