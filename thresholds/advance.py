@@ -32,7 +32,7 @@ from .medians import observe, take_over
 from .outage import FROZEN, census, watch
 from .presence import is_awaited, look, patience
 from .smoothing import score_row
-from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Rules, checked
+from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Rules, checked, room_for
 
 OPENED, FREEZE, THAW = int(Kind.OPENED), int(Kind.FREEZE), int(Kind.THAW)
 NO_REASON, RECOVERED = int(Reason.NONE), int(Reason.RECOVERED)
@@ -71,6 +71,21 @@ def _learn(state: DecisionState, slot: int, x: float, before: int, learns: bool,
 
 
 @kernel
+def _undecided(core: Any, row: int, score: float, p: float, basis: int, out: Decided) -> None:
+    """Tell a record that opens nothing and teaches nothing, whatever it holds."""
+    out.score[row] = score
+    out.p[row] = p
+    out.threshold[row] = core.level + rolling(core)
+    out.anomalous[row] = False
+    out.onset[row] = NO_TIME
+    out.held[row] = False
+    out.clean[row] = False
+    out.epoch[row] = core.epoch
+    out.caution[row] = core.caution
+    out.basis[row] = basis
+
+
+@kernel
 def _pass_by(state: DecisionState, rows: Rows, row: int, out: Decided) -> None:
     """Let a record that is not judged warm smoothing and the slow average, and nothing else."""
     slot = rows.slot[row]
@@ -81,16 +96,7 @@ def _pass_by(state: DecisionState, rows: Rows, row: int, out: Decided) -> None:
     if core.phase != FIRING:
         follow(core, score)
     core.last_us = rows.time_us[row]
-    out.score[row] = score
-    out.p[row] = np.nan
-    out.threshold[row] = core.level + rolling(core)
-    out.anomalous[row] = False
-    out.onset[row] = NO_TIME
-    out.held[row] = False
-    out.clean[row] = False
-    out.epoch[row] = core.epoch
-    out.caution[row] = core.caution
-    out.basis[row] = 0
+    _undecided(core, row, score, np.nan, 0, out)
 
 
 @kernel
@@ -104,16 +110,9 @@ def _pass_over(state: DecisionState, rows: Rows, row: int, most_us: int, out: De
     nothing = np.full(rows.members.shape[1], np.nan, np.float32)
     score = score_row(nothing, state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot])
     x = score - rolling(core)
-    out.score[row] = score
-    out.p[row] = p_value(core, state.counts[slot], state.above[slot], x)
-    out.threshold[row] = core.level + rolling(core)
-    out.anomalous[row] = False
-    out.onset[row] = NO_TIME
-    out.held[row] = False
-    out.clean[row] = False
-    out.epoch[row] = core.epoch
-    out.caution[row] = core.caution
-    out.basis[row] = basis_of(core, x)
+    _undecided(
+        core, row, score, p_value(core, state.counts[slot], state.above[slot], x), basis_of(core, x), out
+    )
     out.excused[row] = True
 
 
@@ -377,19 +376,7 @@ def advance(
         np.zeros(n, np.bool_) if given is None else np.require(given, np.bool_, ["C", "W"])
         for given in (excused, lacking)
     )
-    out = Decided(
-        score=np.empty(n),
-        p=np.empty(n),
-        threshold=np.empty(n),
-        anomalous=np.empty(n, np.bool_),
-        onset=np.empty(n, np.int64),
-        held=np.empty(n, np.bool_),
-        clean=np.empty(n, np.bool_),
-        epoch=np.empty(n, np.int32),
-        caution=np.empty(n, np.uint8),
-        basis=np.empty(n, np.uint8),
-        excused=np.zeros(n, np.bool_),
-    )
+    out = room_for(n)
     found, means = [], []
     done, room = 0, max(room, 2 * ROOM)
     while True:

@@ -48,19 +48,10 @@ CORE = np.dtype(
         ("accepted", np.int64),  # records learned in this epoch
         ("onset", np.int64),  # event time of the record that left the normal state
         ("onset_offset", np.int64),
-        (
-            "opened",
-            np.int64,
-        ),  # event time of the record that opened the incident; of the recovery after one
-        (
-            "absent_us",
-            np.int64,
-        ),  # what names the open alert of absence; NO_TIME: none, NEVER: told and closed
+        ("opened", np.int64),  # event time at which the incident opened; after one, of its recovery
+        ("absent_us", np.int64),  # names the open alert of absence; NO_TIME: none, NEVER: told and closed
         ("behind_us", np.int64),  # the same of lateness
-        (
-            "partial_us",
-            np.int64,
-        ),  # event time since which every record lacks something that used to come, or NO_TIME
+        ("partial_us", np.int64),  # since when all records lack something that used to come, or NO_TIME
         ("expected_us", np.int64),  # up to this event time the entity's incidents are expected
         ("digest_onset", np.int64),  # onset of the first incident that the open digest holds
         ("epoch", np.int32),
@@ -91,10 +82,7 @@ CORE = np.dtype(
         ("first", np.uint8),  # place of the oldest of them
         ("active", np.uint8),  # shadow machines above this index are all at rest
         ("borrowed", np.uint8),  # the epoch began from the pooled prior
-        (
-            "flaps",
-            np.uint8,
-        ),  # incidents in a row, each soon after the recovery before it; the last one included
+        ("flaps", np.uint8),  # incidents in a row, each soon after a recovery; the last one included
     ]
 )
 
@@ -276,6 +264,23 @@ BLOCK_MEANS = np.dtype(
         ("frozen", np.bool_),
     ]
 )
+
+
+def room_for(n: int) -> Decided:
+    """What is to be filled for n rows; nothing is excused yet."""
+    return Decided(
+        score=np.empty(n),
+        p=np.empty(n),
+        threshold=np.empty(n),
+        anomalous=np.empty(n, np.bool_),
+        onset=np.empty(n, np.int64),
+        held=np.empty(n, np.bool_),
+        clean=np.empty(n, np.bool_),
+        epoch=np.empty(n, np.int32),
+        caution=np.empty(n, np.uint8),
+        basis=np.empty(n, np.uint8),
+        excused=np.zeros(n, np.bool_),
+    )
 
 
 def init(capacity: int, members: int) -> DecisionState:

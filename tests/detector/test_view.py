@@ -12,7 +12,7 @@ from tocsin.detector.ledger import Ledger
 from tocsin.detector.metrics import Metrics
 from tocsin.thresholds import trace
 from tocsin.thresholds.budget import parse_budget
-from tocsin.thresholds.constants import DAY_US, LEVELS
+from tocsin.thresholds.constants import DAY_US, LEVEL_STEP, LEVELS
 from versions import TOPIC, Stand
 
 
@@ -83,7 +83,8 @@ def test_what_counts_against_the_budget_is_exported_beside_it(shared_stand: Stan
     slots = state.table.intern_all(part, ["host-0", "host-1"])
     state.admit(state.table.take_new())
     core, openings = state.decision.core, state.decision.openings
-    core["level"][slots], core["span_us"][slots] = (1.5, 1.6), (2 * DAY_US, DAY_US)
+    core["level"][slots] = 6 * LEVEL_STEP, 6.4 * LEVEL_STEP
+    core["span_us"][slots] = 2 * DAY_US, DAY_US
     openings[slots] = np.arange(LEVELS, 0, -1)
     openings[slots[0], 5], openings[slots[1], 6] = 3, 1
     shown = view.gauges(state, {(TOPIC, 0): part}, 5)

@@ -40,7 +40,7 @@ def rows_of(members):
     n = len(members)
     nothing = np.zeros(n)
     times = np.arange(n) * MINUTE
-    return Rows(nothing, nothing, np.arange(n), times, np.array(members)[:, None], nothing, nothing)
+    return Rows(nothing, nothing, np.arange(n), times, np.array(members)[:, None], nothing, nothing, nothing)
 
 
 CALM, STRANGE = 0.5, 50.0

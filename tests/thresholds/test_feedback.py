@@ -38,12 +38,12 @@ def kinds(one: Any) -> list[int]:
 
 def budgeted(calibrated: Calibrated, days: float) -> Calibration:
     """Of a level of 1.0, below which there is no room in any budget."""
-    return calibrated(level=1.0, days=days, openings=np.array([99.0] * 3 + [0.0] * (LEVELS - 3), np.float32))
+    return calibrated(level=1.0, days=days, openings=np.array([99.0] * 7 + [0.0] * (LEVELS - 7), np.float32))
 
 
-WEAK = [1.4, 1.6, 1.8, 2.1, 2.1, 2.1] + [0.1] * 6
+WEAK = [1.4, 1.6, 1.8, 2.1, 2.1, 2.1] + [0.0] * 6
 """Opens at the level 1, and at no fixed level above 2; k = 3."""
-STRONG = [3.6] * 5 + [0.1] * 6
+STRONG = [3.6] * 5 + [0.0] * 6
 
 
 def test_an_incident_is_as_high_as_the_highest_fixed_level_at_which_it_opened(
@@ -52,11 +52,11 @@ def test_an_incident_is_as_high_as_the_highest_fixed_level_at_which_it_opened(
     one = bench(calibrated(level=1.0))
     minute = run(one, WEAK)
     assert one.core("height") * LEVEL_STEP == 2.0
-    assert openings(one) == [1.0] * 8 + [0.0] * (LEVELS - 8)
-    assert [float(event["reach"]) for event in one.events] == [1.25, 2.0]  # at the opening, at the end
+    assert openings(one) == [1.0] * 16 + [0.0] * (LEVELS - 16)
+    assert [float(event["reach"]) for event in one.events] == [1.375, 2.0]  # at the opening, at the end
     # a peak alone is no opening: one record beyond all others
-    minute = run(one, [1.2, 1.2, 1.2, 2.9, 1.2] + [0.1] * 6, minute)
-    assert one.core("height") * LEVEL_STEP == 1.0
+    minute = run(one, [1.2, 1.2, 1.2, 2.9, 1.2] + [0.0] * 6, minute)
+    assert one.core("height") * LEVEL_STEP == 1.125
     # strong: its openings are taken back, and it is as high as it would have opened
     before = openings(one)
     run(one, STRONG, minute)
@@ -71,10 +71,10 @@ def test_a_strong_incident_that_is_a_false_alarm_counts_and_the_level_follows_at
     run(one, STRONG)
     assert one.core("level") == 1.0
     weigh(one.state, 0, int(one.core("height")), 1)
-    assert openings(one)[3:] == [1.0] * 11 + [0.0] * (LEVELS - 14)
+    assert openings(one)[7:] == [1.0] * 21 + [0.0] * (LEVELS - 28)
     assert one.core("level") == 1.0  # the budget has room for one
     weigh(one.state, 0, int(one.core("height")), 1)
-    assert one.core("level") == 3.75  # not for two
+    assert one.core("level") == 3.625  # not for two
     weigh(one.state, 0, int(one.core("height")), -1)
     assert one.core("level") == 1.0
 
@@ -85,16 +85,16 @@ def test_a_real_incident_is_taken_back_and_the_level_is_what_the_rule_gives(
     one = bench(budgeted(calibrated, 1.0), share=1.0)
     run(one, WEAK + WEAK + WEAK)
     weigh(one.state, 0, 0, 0)
-    assert one.core("level") == 2.25  # three do not fit
-    for left, level in ((2, 2.25), (1, 1.0), (0, 1.0), (0, 1.0)):
+    assert one.core("level") == 2.125  # three do not fit
+    for left, level in ((2, 2.125), (1, 1.0), (0, 1.0), (0, 1.0)):
         weigh(one.state, 0, int(one.core("height")), -1)
-        assert openings(one)[3:] == [left] * 5 + [0.0] * (LEVELS - 8)
+        assert openings(one)[7:] == [left] * 9 + [0.0] * (LEVELS - 16)
         assert one.core("level") == level
         allowed = one.core("share") * one.core("span_us") / DAY_US
         assert one.core("level") >= min(1.0, LEVEL_STEP * (lowest_level(one.state.openings[0], allowed) + 1))
 
 
-@pytest.mark.parametrize("scores", [WEAK, STRONG, [1.4] * 4 + [3.9] * 4 + [0.1] * 6])
+@pytest.mark.parametrize("scores", [WEAK, STRONG, [1.4] * 4 + [3.9] * 4 + [0.0] * 6])
 @pytest.mark.parametrize("said", [Mark.CONFIRMED, Mark.DENIED])
 def test_a_word_on_an_open_incident_is_worth_the_same_as_one_after_its_end(
     bench: Any, calibrated: Calibrated, scores: list[float], said: Mark
@@ -136,11 +136,11 @@ def test_an_operators_word_is_no_escalation(bench: Any, calibrated: Calibrated) 
     one = bench(calibrated(level=1.0))
     minute = run(one, WEAK[:5])
     mark(one.state, 0, int(Mark.CONFIRMED))
-    minute = run(one, [0.1] * 6, minute)
+    minute = run(one, [0.0] * 6, minute)
     assert not one.events[-1]["strong"]
     minute = run(one, WEAK[:5], minute)
     mark(one.state, 0, int(Mark.CONFIRMED))
-    minute = run(one, [3.9] + [0.1] * 6, minute)
+    minute = run(one, [3.9] + [0.0] * 6, minute)
     assert one.events[-1]["strong"]
     assert max(openings(one)) == 0.0
 
@@ -156,7 +156,7 @@ def expecting(one: Any, minutes: int, by: int = 7) -> None:
 def test_an_expected_incident_says_so_counts_nowhere_and_counts_in_the_cap(
     bench: Any, calibrated: Calibrated
 ) -> None:
-    one = bench(calibrated(level=1.0), Rules(cap=2))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=2))
     span = int(one.core("span_us"))
     expecting(one, 60)
     run(one, WEAK + WEAK + WEAK)
@@ -181,20 +181,20 @@ def test_beyond_the_time_said_an_incident_ends_and_opens_anew_as_any_other(
     minute = run(one, [2.1] * 7)
     assert one.core("phase") == Phase.FIRING
     assert one.core("strong") == Mark.EXPECTED
-    run(one, [2.1] * 5 + [0.1] * 6, minute)
+    run(one, [2.1] * 5 + [0.0] * 6, minute)
     assert kinds(one) == [Kind.OPENED, Kind.RESOLVED] * 2
     ended, again = one.events[1], one.events[2]
     assert (int(ended["reason"]), int(ended["time_us"])) == (Reason.OPERATOR, START + 7 * MINUTE)
     assert ended["until"] == START + 6 * MINUTE
     assert again["until"] < 0
     assert again["onset"] == START + 7 * MINUTE
-    assert openings(one) == [1.0] * 8 + [0.0] * (LEVELS - 8)
+    assert openings(one) == [1.0] * 16 + [0.0] * (LEVELS - 16)
 
 
 def test_nothing_of_an_expected_incident_is_taken_as_the_new_ordinary(
     bench: Any, calibrated: Calibrated
 ) -> None:
-    rules = Rules(level_change_us=20 * MINUTE)
+    rules = Rules(k=3, m=5, level_change_us=20 * MINUTE)
     for minutes, changed in ((0, True), (100, False)):
         one = bench(calibrated(level=1.0, half_life=1e9), rules)
         if minutes:
@@ -212,7 +212,7 @@ def test_an_expected_incident_that_was_a_false_alarm_after_all_counts(
     run(one, WEAK)
     assert max(openings(one)) == 0.0
     weigh(one.state, 0, int(one.core("height")), 1)
-    assert openings(one) == [1.0] * 8 + [0.0] * (LEVELS - 8)
+    assert openings(one) == [1.0] * 16 + [0.0] * (LEVELS - 16)
 
 
 @settings(max_examples=40, deadline=None)

@@ -70,7 +70,7 @@ def snapshot(broker: Broker) -> None:
     core = state.decision.core
     core["epoch"][slots], core["level"][slots], core["anchor"][slots], core["share"][slots] = 3, 1.0, 1.0, 1.0
     core["span_us"][slots] = DAY_US
-    state.decision.openings[slots] = np.array([9.0] * 3 + [1.0] * 5 + [0.0] * (LEVELS - 8), np.float32)
+    state.decision.openings[slots] = np.array([9.0] * 7 + [1.0] * 9 + [0.0] * (LEVELS - 16), np.float32)
     pairs, _ = encode_snapshot("servers", 0, state.snapshot(part, 50), None, 1)
     producer = broker.producer()
     for key, value in pairs:
@@ -113,7 +113,7 @@ def test_it_tells_what_it_does_and_with_dry_run_does_nothing(tocsin: Run, broker
     assert out.splitlines() == [
         f"incident {name('strong')} of host-2: a false alarm",
         "counts against the budget: no -> yes, at the fixed levels up to 2",
-        "level 1.000 -> 2.250",
+        "level 1.000 -> 2.125",
     ]
     assert published(broker) == []
     code, out, _ = tocsin("alerts", "feedback", name("strong"), "--false", "--dry-run", "--json")
@@ -128,7 +128,7 @@ def test_it_tells_what_it_does_and_with_dry_run_does_nothing(tocsin: Run, broker
         "counted_before": False,
         "counted_after": True,
         "level_before": 1.0,
-        "level_after": 2.25,
+        "level_after": 2.125,
         "ends": False,
         "remark": "",
     }
