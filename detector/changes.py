@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import DataError
 from .arrays import DTYPES, Array, Arrays
-from .wire import Headers, Message, decode_json
+from .wire import Headers, Message, decode_json, microseconds
 
 SCHEMA_VERSION = "1.0"
 INLINE_BYTES = (
@@ -121,6 +121,14 @@ class Feedback(Base, frozen=True, kw_only=True, tag="feedback"):
     epoch: int
     reach: float | None
     counted: bool
+
+    def __post_init__(self) -> None:
+        """Its times must be some. ValueError, which decoding says as every other fault."""
+        if (self.until is not None) != (self.verdict == "expected"):
+            raise ValueError("`until` goes with the verdict `expected`, and with no other")
+        for text in (self.starts_at, self.until):
+            if text is not None:
+                microseconds(text)
 
 
 class Revert(Base, frozen=True, kw_only=True, tag="revert"):

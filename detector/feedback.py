@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..thresholds.constants import LEVEL_STEP, LEVELS, NO_TIME, Mark, Phase, Reason
+from ..thresholds.constants import LEVEL_STEP, NO_TIME, TOP_LEVEL, Mark, Phase, Reason
 from ..thresholds.events import resolve
 from ..thresholds.feedback import mark, weigh
 from ..thresholds.state import EVENT, DecisionState
@@ -109,4 +109,4 @@ def height(core: np.void, stands: Standing, about: Feedback) -> int:
     """How many fixed levels lie up to the highest at which the incident opened."""
     if stands in (Standing.OPEN, Standing.NEWEST):
         return int(core["height"])
-    return min(round((about.reach or 0.0) / LEVEL_STEP), LEVELS)
+    return round(min(max(about.reach or 0.0, 0.0), TOP_LEVEL) / LEVEL_STEP)

@@ -136,6 +136,25 @@ def test_rows_must_fit_the_entities() -> None:
         decode(value, "change 7")
 
 
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (b"2026-01-31T11:00", b"2026-13-31T11:00"),
+        (b'"2026-01-31T13:00:00.000000Z"', b'"noon"'),
+        (b'"2026-01-31T13:00:00.000000Z"', b"null"),
+        (b'"verdict":"expected"', b'"verdict":"true"'),
+        (b'"verdict":"expected"', b'"verdict":"perhaps"'),
+    ],
+)
+def test_feedback_whose_times_are_none_is_refused(there: bytes, instead: bytes) -> None:
+    (feedback,) = (change for change in ALL if isinstance(change, Feedback))
+    value = encode(feedback)
+    assert decode(value, "change 7") == feedback
+    assert there in value
+    with pytest.raises(DataError, match="change 7 is not as its schema says"):
+        decode(value.replace(there, instead), "change 7")
+
+
 def test_unknown_kinds_and_newer_majors_are_named() -> None:
     with pytest.raises(DataError, match="change 7 is not as its schema says"):
         decode(b'{"kind":"surprise","schema_version":"1.2"}', "change 7")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from lives import Diary, Life
 from telemetry import Fleet
+from tocsin.detector import view
 from tocsin.detector.alerts import Alert, Kind, Resolution, Severity, Status
 from tocsin.detector.changelog import Snapshot
 from tocsin.detector.changes import (
@@ -302,6 +303,9 @@ def test_what_is_expected_is_told_so_and_beyond_its_time_told_anew(town: Town) -
     told, before = len(town.alerts()), town.openings(alert)
     until_us = int(town.core(alert)["last_us"]) + 90_000_000
     given = town.say(alert, "expected", rfc3339(until_us))
+    shown = view.find(town.state, {("fleet", 0): 0}, town.life.chain.lags, alert.labels.entity)
+    assert shown is not None
+    assert shown["expected_until"] == rfc3339(until_us)
     (ended,) = town.alerts()[told:]
     assert (ended.alert_id, ended.annotations.reason) == (alert.alert_id, Resolution.OPERATOR)
     assert ended.annotations.expected is None  # whoever was woken hears that it is over
@@ -451,6 +455,9 @@ def test_an_alert_of_an_earlier_version_moves_no_count(town: Town) -> None:
     assert "does not say at which levels" in preview(town.snapshot(), given_by([], change)).remark
     town.act(change)
     assert town.openings(first) == before
+    # as high as there is a level, however high it is said to have been
+    town.act(msgspec.structs.replace(change, reach=1e308, counted=False, verdict="false"))
+    assert town.openings(first) == [count + 1.0 for count in before]
 
 
 def test_resolve_and_feedback_do_not_stand_in_each_others_way(town: Town) -> None:

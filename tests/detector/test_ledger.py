@@ -40,6 +40,7 @@ def test_feedback_is_counted_by_what_was_said() -> None:
             partition=0,
             starts_at="2026-01-31T12:00:00.000000Z",
             verdict=verdict,
+            until="2026-01-31T13:00:00.000000Z" if verdict == "expected" else None,
             epoch=1,
             reach=None,
             counted=True,

@@ -207,6 +207,10 @@ def test_what_is_said_is_published_shown_and_taken_back(tocsin: Run, broker: Bro
     code, out, _ = tocsin("alerts", "feedback", "--revert", "1")
     assert f"incident {name('weak')} of host-1: nothing is said of it any more" in out
     assert "counts against the budget: no -> yes" in out
+    code, out, _ = tocsin("recalibrate", "--revert", "4")  # the way in which all other changes are taken back
+    assert code == 0
+    code, out, _ = tocsin("alerts", "show", name("weak"))
+    assert "true (change 1, ada: disk was full)" in out
 
 
 def test_what_changes_nothing_says_why(tocsin: Run) -> None:
