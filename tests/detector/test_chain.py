@@ -246,6 +246,8 @@ def run_in(stand: Stand, fleet: Fleet) -> Life:
     feed = feed_of(fleet, range(20, 60), TRAINED - 20, 900, partitions=2)
     life = life_of(stand, feed)
     life.take({0: 6000, 1: 5000})
+    while (life.chain.state.decision.core["phase"] == Phase.NORMAL).all():
+        life.take({0: 20, 1: 20})
     return life
 
 

@@ -241,7 +241,7 @@ def test_of_contradicting_words_the_last_acts_and_the_one_before_is_taken_back_f
 
 def test_a_later_incident_of_the_entity_is_not_touched(town: Town) -> None:
     """The word comes days late: the entity has had others since, and what the incident was is told by its alert."""
-    first = town.until_told(Status.RESOLVED, Severity.WARNING, least=0.75)
+    first = town.until_told(Status.RESOLVED, Severity.WARNING, least=0.5)
     while (later := town.until_told(Status.RESOLVED, Severity.WARNING)).labels.entity != first.labels.entity:
         pass
     assert later.annotations.reach != first.annotations.reach
@@ -323,7 +323,7 @@ def test_what_is_expected_is_told_so_and_beyond_its_time_told_anew(town: Town) -
         assert f"(expected until {rfc3339(until_us)})" in one.annotations.summary
     assert over.annotations.reason is Resolution.OPERATOR
     assert microseconds(over.event_time) > until_us
-    assert town.openings(alert)[4:] == accounts[4:]
+    assert town.openings(alert)[8:] == accounts[8:]
     again = opened
     while again.ends_at is not None or again is opened:
         town.life.take({0: 1})
@@ -446,7 +446,7 @@ def test_of_what_nothing_can_be_said_says_why(town: Town) -> None:
 
 def test_an_alert_of_an_earlier_version_moves_no_count(town: Town) -> None:
     """It does not say how high it was: its entity has had another incident since, so nobody knows any more."""
-    first = town.until_told(Status.RESOLVED, Severity.WARNING, least=0.75)
+    first = town.until_told(Status.RESOLVED, Severity.WARNING, least=0.5)
     while town.until_told(Status.RESOLVED).labels.entity != first.labels.entity:
         pass
     old = msgspec.structs.replace(first, annotations=msgspec.structs.replace(first.annotations, reach=None))
