@@ -2,9 +2,9 @@
 
     collectd (1 record/s) -> Kafka -> tocsin run -> Kafka -> tocsin alerts forward -> Alertmanager
 
-collectd has just begun, so the daemon collects what its first model needs, trains it and goes live by itself, being a part
-of what is ordinary on this host by then. The machine has to be left to its ordinary work meanwhile: what else begins on
-it is an anomaly too.
+collectd has just begun, so the daemon collects what its first model needs, trains it and goes live by itself, a part by
+then of what is ordinary on this host. The machine has to be left to its ordinary work meanwhile: what else begins on it
+is an anomaly too.
 """
 
 from __future__ import annotations
