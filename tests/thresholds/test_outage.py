@@ -10,15 +10,15 @@ from tocsin.thresholds.constants import LEAST_COUNT, LEVEL_STEP, LEVELS, Freeze,
 from tocsin.thresholds.state import Rows, Rules
 
 MINUTE = 60_000_000
-ENTITIES = 6
+ENTITIES = 18
 RULES = Rules(level_change_us=600 * MINUTE)
 OFTEN = np.where(LEVEL_STEP * np.arange(1, LEVELS + 1) < 1.0, 1000, 0).astype(np.float32)
 """Openings by which the level stays at 1."""
 
 
 @pytest.fixture
-def six(bench: Any, calibrated: Any) -> Any:
-    """Six entities of one partition and one of another, calm so far."""
+def many(bench: Any, calibrated: Any) -> Any:
+    """Eighteen entities of one partition and one of another, calm so far."""
     one = bench(calibrated(level=1.0, openings=OFTEN, half_life=100.0), RULES, owner=[0] * ENTITIES + [1])
     rounds(one, 0, 30)
     return one
@@ -43,33 +43,33 @@ def learned(one: Any, slot: int) -> tuple[Any, ...]:
     return tuple(one.core(name, slot) for name in names)
 
 
-def test_while_most_are_in_incidents_nobody_learns(six: Any) -> None:
-    rounds(six, 30, 60, strange=4)
-    assert kinds(six) == [Kind.FREEZE]
-    assert six.parts.freeze.tolist() == [Freeze.FROZEN, Freeze.NONE]
-    before, other = [learned(six, slot) for slot in range(ENTITIES)], learned(six, ENTITIES)
-    decided = rounds(six, 60, 120, strange=4)
-    assert [learned(six, slot) for slot in range(ENTITIES)] == before
-    assert learned(six, ENTITIES) != other  # another partition is not concerned
-    calm = [one for i, one in enumerate(decided) if i % (ENTITIES + 1) == 5]
+def test_while_most_are_in_incidents_nobody_learns(many: Any) -> None:
+    rounds(many, 30, 60, strange=12)
+    assert kinds(many) == [Kind.FREEZE]
+    assert many.parts.freeze.tolist() == [Freeze.FROZEN, Freeze.NONE]
+    before, other = [learned(many, slot) for slot in range(ENTITIES)], learned(many, ENTITIES)
+    decided = rounds(many, 60, 120, strange=12)
+    assert [learned(many, slot) for slot in range(ENTITIES)] == before
+    assert learned(many, ENTITIES) != other  # another partition is not concerned
+    calm = [one for i, one in enumerate(decided) if i % (ENTITIES + 1) == 17]
     assert not any(one["clean"] for one in calm)
-    rounds(six, 120, 180)
-    assert kinds(six) == [Kind.FREEZE, Kind.THAW]
-    assert six.parts.freeze.tolist() == [Freeze.NONE, Freeze.NONE]
-    assert six.core("accepted", 5) > before[5][1]
+    rounds(many, 120, 180)
+    assert kinds(many) == [Kind.FREEZE, Kind.THAW]
+    assert many.parts.freeze.tolist() == [Freeze.NONE, Freeze.NONE]
+    assert many.core("accepted", 17) > before[17][1]
 
 
-def test_few_in_incidents_hold_their_own_learning_only(six: Any) -> None:
-    rounds(six, 30, 90, strange=3)
-    assert kinds(six) == []
-    assert six.core("accepted", 5) > six.core("accepted", 0)
+def test_few_in_incidents_hold_their_own_learning_only(many: Any) -> None:
+    rounds(many, 30, 90, strange=9)
+    assert kinds(many) == []
+    assert many.core("accepted", 17) > many.core("accepted", 0)
 
 
-def test_what_outlasts_a_level_change_is_the_new_ordinary(six: Any) -> None:
-    rounds(six, 30, 2000, strange=4)
-    assert kinds(six) == [Kind.FREEZE, Kind.THAW]
-    assert Kind.LEVEL_CHANGE in {int(event["kind"]) for event in six.events}
-    assert six.parts.freeze[0] == Freeze.NONE
+def test_what_outlasts_a_level_change_is_the_new_ordinary(many: Any) -> None:
+    rounds(many, 30, 2000, strange=12)
+    assert kinds(many) == [Kind.FREEZE, Kind.THAW]
+    assert Kind.LEVEL_CHANGE in {int(event["kind"]) for event in many.events}
+    assert many.parts.freeze[0] == Freeze.NONE
 
 
 @pytest.mark.parametrize(
