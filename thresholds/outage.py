@@ -21,8 +21,8 @@ FREEZES: Final = 0.5
 THAWS: Final = 0.25
 """until no more than this share is."""
 LEAST_ENTITIES: Final = 10
-"""Fewer in incidents are not many: each holds its own learning, and what an entity learns would depend on whom it shares
-a partition with."""
+"""Fewer in incidents are not many: each holds its own learning, and what an entity learns would depend on whom it
+shares a partition with."""
 LEAST_MISSING: Final = 0.1
 RECORDS_EACH: Final = 2
 """Records of the partition between two counts: so many for each entity, LEAST_COUNT at least."""
