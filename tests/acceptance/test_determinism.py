@@ -146,7 +146,7 @@ def spoken(case: Case, diary: Diary, speech: str) -> Change | None:
     if not found:
         return None
     until = "10m" if is_open else None
-    return feedback_of([found[-1]], case.stand.stream.name, speech, until, "ada", "why")  # type: ignore[arg-type]
+    return feedback_of([found[-1]], case.stand.stream.name, speech, until, "ada", "why")
 
 
 def hard_life(case: Case, seed: int, largest: int) -> tuple[Life, Diary, dict[str, int]]:

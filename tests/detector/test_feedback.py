@@ -233,7 +233,7 @@ def test_of_contradicting_words_the_last_acts_and_the_one_before_is_taken_back_f
     alert = town.until_told(Status.RESOLVED, Severity.WARNING, least=0.75)
     before, reach = town.openings(alert), alert.annotations.reach
     for verdict, by in (("false", 0.0), ("true", -1.0), ("expected", -1.0), ("false", 0.0)):
-        town.say(alert, verdict, "1s" if verdict == "expected" else None)  # type: ignore[arg-type]
+        town.say(alert, verdict, "1s" if verdict == "expected" else None)
         assert town.openings(alert) == shifted(before, by, reach), verdict
     town.act(Revert(version=3, **STAMP))  # before the second word the first was said
     assert town.openings(alert) == before

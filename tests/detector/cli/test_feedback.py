@@ -64,7 +64,7 @@ def snapshot(broker: Broker) -> None:
     """What a daemon would have written of three entities: the level 1.0, below which there is no room."""
     state = StreamState(FeatureSchema(("cpu",), ()), 16, 1)
     part = state.part("servers", 0)
-    state.rulings[part] = SimpleNamespace(note=lambda: {"change": 0, "model": "v0001"})  # type: ignore[assignment]
+    state.rulings[part] = SimpleNamespace(note=lambda: {"change": 0, "model": "v0001"})
     slots = state.table.intern_all(part, ["host-1", "host-2", "host-3"])
     state.reserve()
     core = state.decision.core
