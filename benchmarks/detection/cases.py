@@ -248,6 +248,96 @@ def ablation(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
     ], {"gain": (gain, low, high), "vus_pr": vus}
 
 
+def seeds(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
+    """The panel's ranking and incidents with other seeds of training: how far chance moves them."""
+    told: dict[str, Any] = {}
+    for seed in SEEDS:
+        bench.say(f"seeds: {seed}")
+        found = _with(bench, f"seed-{seed}", train__seed=seed)
+        pooled = openings.together([one.seen for one in found.values()])
+        vus = by_set({name: one.vus_pr for name, one in found.items()})
+        told[str(seed)] = {
+            "vus_pr": float(np.mean(list(vus.values()))),
+            "vus_pr_by_set": vus,
+            **pooled.told(),
+        }
+    return [], told
+
+
+class Found(NamedTuple):
+    """What one configuration makes of one entity's test records."""
+
+    vus_pr: float
+    seen: openings.Seen
+
+
+def _with(bench: Bench, name: str, **settings: object) -> dict[str, Found]:
+    """All entities of the sets under these settings, by DATASET/ENTITY."""
+    scores, seen = {}, {}
+    for one in SETS:
+        for judged in replayed(bench.stream(f"{name}-{one}", **settings), data.entities(one)):
+            at = key(judged.entity)
+            scores[at] = (judged.test.label, judged.scores.score)
+            seen[at] = openings.of_incidents(judged.test.time_us, judged.test.label, judged.scores.incident)
+    return {at: Found(figure["vus_pr"], seen[at]) for at, figure in ranked(bench, scores).items()}
+
+
+FOLLOWS = (8.0, 16.0, 32.0)
+RULES = ((2, 3, 3), (3, 5, 3), (2, 3, 5), (3, 5, 5))
+"""k, m and exit_k."""
+FOLDS = 5
+MOST_OTHERS, MOST_INSIDE = 0.8, 0.04
+
+
+def choices(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
+    """What was chosen beyond the recipe, chosen again without the entities that it is judged on.
+
+    How slowly locations follow is chosen by the ranking, the incident machine's rules by the events found where other
+    openings and time inside stay below what is allowed; once without one dataset at a time, once without a fifth of
+    the entities at a time. Each part is judged under what the rest chose.
+    """
+    runs: dict[tuple[str, object], dict[str, Found]] = {}
+    for follow in FOLLOWS:
+        bench.say(f"choices: locations follow {follow:g} times slower")
+        runs["follow", follow] = _with(bench, f"follow-{follow:g}", stream__follow=follow)
+    for k, m, exit_k in RULES:
+        bench.say(f"choices: {k} of {m}, {exit_k} to end")
+        given = {"incidents__k": k, "incidents__m": m, "incidents__exit_k": exit_k}
+        runs["rules", (k, m, exit_k)] = _with(bench, f"rules-{k}-{m}-{exit_k}", **given)
+    names = list(runs["follow", FOLLOWS[0]])
+    by_dataset = [[name for name in names if name.startswith(f"{one}/")] for one in SETS]
+    by_fold = [names[at::FOLDS] for at in range(FOLDS)]
+    told: dict[str, Any] = {
+        f"{what} {value}": {"vus_pr": _vus(found), **_pooled(found).told()}
+        for (what, value), found in runs.items()
+    }
+    for how, parts in (("one dataset left out", by_dataset), ("one fifth left out", by_fold)):
+        followed: dict[str, Found] = {}
+        ruled: dict[str, Found] = {}
+        picked = []
+        for part in parts:
+            rest = {at: {n: one for n, one in found.items() if n not in part} for at, found in runs.items()}
+            follow = max((at for at in rest if at[0] == "follow"), key=lambda at: _vus(rest[at]))
+            rules = max((at for at in rest if at[0] == "rules"), key=lambda at: _worth(_pooled(rest[at])))
+            picked.append({"without": part, "follow": follow[1], "rules": rules[1]})
+            followed |= {name: runs[follow][name] for name in part}
+            ruled |= {name: runs[rules][name] for name in part}
+        told[how] = {"vus_pr": _vus(followed), **_pooled(ruled).told(), "picked": picked}
+    return [], told
+
+
+def _vus(found: Mapping[str, Found]) -> float:
+    return float(np.mean(list(by_set({name: one.vus_pr for name, one in found.items()}).values())))
+
+
+def _pooled(found: Mapping[str, Found]) -> openings.Seen:
+    return openings.together([one.seen for one in found.values()])
+
+
+def _worth(seen: openings.Seen) -> tuple[bool, float]:
+    return seen.others_per_day <= MOST_OTHERS and seen.inside <= MOST_INSIDE, seen.recall
+
+
 RATES = (("1/day per entity", 1.0), ("1/week per entity", 1 / 7))
 
 
@@ -454,6 +544,8 @@ def cost(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
 TABLE: dict[str, Callable[[Bench], tuple[list[Bar], dict[str, Any]]]] = {
     "panel": panel,
     "singles": singles,
+    "seeds": seeds,
+    "choices": choices,
     "ablation": ablation,
     "rate": rate,
     "contamination": contamination,
