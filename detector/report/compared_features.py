@@ -78,7 +78,7 @@ def closer(found: Comparison, shapes: Shapes, names: Sequence[str]) -> Html:
         el("h2", "One by one", id="closer"),
         el(
             "p",
-            "Values after scaling by their entity's location, in its standard deviations; shares of the values that are "
+            "Values after scaling by their entity's location, in its standard deviations; shares of those that are "
             f"there. The outermost bars hold what lies beyond, at most {words.share(REACH)} of a window at each end.",
             class_="aside",
         ),
