@@ -43,7 +43,7 @@ def run_length(score, level, times=TIMES, *, block=None, draws=50, seed=0):
         half_life=HALF_LIFE,
         rules=RULES,
         level=level,
-        start=float(np.median(score)),
+        start=float(np.median(score)) if len(score) else 0.0,
         block=block or int(measure(score)[0]),
         draws=draws,
         rng=np.random.default_rng(seed),
@@ -57,7 +57,7 @@ def histories():
 
 @pytest.fixture(scope="module")
 def truth():
-    """Openings a day at levels, both ways: by interpolation of what twenty years of it show."""
+    """Openings a day at a level, and the level for so many: by interpolation of what twenty years of it show."""
     days = 365
     long, times = list(telemetry(2, 20, days * PER_DAY)), np.arange(days * PER_DAY) * PERIOD
     levels = np.arange(0.6, 2.4, 0.1)
@@ -74,7 +74,7 @@ def truth():
 
 
 def enough(covered):
-    """Whether so many of REPEATS intervals may be those of a procedure that covers in 95 %; one in 1,000 may not."""
+    """Whether intervals of 95 % may cover so few of REPEATS: by chance one in 1,000 of such tests would fail."""
     return covered >= 0.95 * REPEATS - 3.1 * np.sqrt(0.95 * 0.05 * REPEATS)
 
 
@@ -94,24 +94,25 @@ def test_the_interval_covers_the_mean_time_of_a_very_long_run(truth, histories, 
 @pytest.mark.parametrize("share", [1.0, 1 / 7, 1 / 60])
 def test_it_covers_at_the_level_that_was_found_on_the_same_history(truth, histories, share):
     rate_at, _ = truth
-    covered = 0
+    covered = unbounded = 0
     for score in histories:
         found = opening_level(
             score, TIMES, half_life=HALF_LIFE, share=share, rules=RULES, start=float(np.median(score))
         )
-        mean, low, high = run_length(score, found.level)
+        _, low, high = run_length(score, found.level)
         covered += low <= 1 / rate_at(found.level) <= high
-        if found.caution == Caution.SHORT_HISTORY:  # the history says nothing beyond its own length
-            assert high == np.inf
-            assert low > 0.2 * WEEKS * 7
+        unbounded += high == np.inf
+        assert found.caution == (Caution.SHORT_HISTORY if share * WEEKS * 7 < 1 else Caution.NONE)
+        assert low < 0.28 * WEEKS * 7  # no history shows more than that
     assert enough(covered)
+    assert unbounded >= 0.95 * REPEATS if share * WEEKS * 7 < 1 else unbounded == 0
 
 
 def test_one_seed_gives_one_answer(histories):
     score = histories[0]
-    first, second, other = (run_length(score, 1.0, seed=seed) for seed in (3, 3, 4))
+    first, second, other = (run_length(score, 0.7, seed=seed) for seed in (3, 3, 4))
     assert first == second != other
-    assert other.mean == pytest.approx(first.mean, rel=0.2)
+    assert other.mean == pytest.approx(first.mean, rel=0.1)
 
 
 def test_where_nothing_opens_only_the_lower_end_is_known():
@@ -126,12 +127,19 @@ def test_an_opening_that_the_cap_would_hold_and_damping_would_spare_counts():
     times = np.arange(2000) * 60_000_000
     told = [
         mean_run_length(
-            score, times, half_life=np.inf, rules=rules, level=1.0, block=500, draws=20, rng=np.random.default_rng(0)
+            score,
+            times,
+            half_life=np.inf,
+            rules=rules,
+            level=1.0,
+            block=500,
+            draws=20,
+            rng=np.random.default_rng(0),
         )
         for rules in (RULES, RULES._replace(cap=0, flap_after=1), RULES._replace(cap=1000, flap_after=0))
     ]
     assert told[0] == told[1] == told[2]
-    assert told[0].mean == pytest.approx(42 / 1440, rel=0.1)  # minutes outside incidents
+    assert told[0].mean == pytest.approx(38 / 1440, rel=0.05)  # minutes outside incidents
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 30])
@@ -145,7 +153,7 @@ def test_a_block_is_never_longer_than_a_quarter_of_the_history_nor_shorter_than_
     score = histories[0][: 14 * PER_DAY]
     assert run_length(score, 1.0, block=10**9) == run_length(score, 1.0, block=len(score) // 4)
     level = 0.7
-    assert openings_at(level, score, TIMES[: len(score)], half_life=HALF_LIFE, rules=RULES)[0] > 20
+    assert openings_at(level, score, TIMES[: len(score)], half_life=HALF_LIFE, rules=RULES)[0] > 10
     assert run_length(score, level, block=1) == run_length(score, level, block=2)
 
 
