@@ -70,7 +70,7 @@ def closer(found: Comparison, shapes: Shapes, names: Sequence[str]) -> Html:
     ordered = foremost(found)
     rest = ordered[DRAWN:]
     unseen = sum(one.moved or one.lost for one in rest)
-    left_out = f"{words.count(len(rest), 'more feature')} stand in the table alone: {DRAWN} are drawn."
+    left_out = f"{words.count(len(rest), 'more feature')} in the table alone: {DRAWN} are drawn."
     if unseen:
         left_out += f" Of those {unseen:,} moved."
     return el(
@@ -139,7 +139,7 @@ def _picture(one: Feature, name: str, shape: Histogram) -> Html:
         chips(
             [
                 ("missing", f"{before} before, {now} now"),
-                ("distance", f"{words.fixed(one.wasserstein)} sd"),
+                ("distance, sd", words.fixed(one.wasserstein)),
             ]
         ),
         overlays.histogram(shape, said)

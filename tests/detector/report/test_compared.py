@@ -104,7 +104,7 @@ def test_of_200_features_those_that_moved_are_drawn_first_and_all_are_listed() -
     assert len(drawn) == DRAWN
     text = Reader(content).text
     assert all(name in text for name in names(200))
-    assert f"180 more features stand in the table alone: {DRAWN} are drawn." in text
+    assert f"180 more features in the table alone: {DRAWN} are drawn." in text
     assert len(content.encode()) < 400_000
     stands_alone(content)
 
