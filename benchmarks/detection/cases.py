@@ -282,9 +282,9 @@ def _with(bench: Bench, name: str, **settings: object) -> dict[str, Found]:
     return {at: Found(figure["vus_pr"], seen[at]) for at, figure in ranked(bench, scores).items()}
 
 
-FOLLOWS = (8.0, 16.0, 32.0)
+FOLLOWS = (16.0, 8.0, 32.0)
 RULES = ((2, 3, 3), (3, 5, 3), (2, 3, 5), (3, 5, 5))
-"""k, m and exit_k."""
+"""k, m and exit_k. The first of either goes with what is tried of the other."""
 FOLDS = 5
 MOST_OTHERS, MOST_INSIDE = 0.8, 0.04
 
@@ -299,11 +299,11 @@ def choices(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
     runs: dict[tuple[str, object], dict[str, Found]] = {}
     for follow in FOLLOWS:
         bench.say(f"choices: locations follow {follow:g} times slower")
-        runs["follow", follow] = _with(bench, f"follow-{follow:g}", stream__follow=follow)
-    for k, m, exit_k in RULES:
-        bench.say(f"choices: {k} of {m}, {exit_k} to end")
-        given = {"incidents__k": k, "incidents__m": m, "incidents__exit_k": exit_k}
-        runs["rules", (k, m, exit_k)] = _with(bench, f"rules-{k}-{m}-{exit_k}", **given)
+        runs["follow", follow] = _chosen(bench, follow, RULES[0])
+    runs["rules", RULES[0]] = runs["follow", FOLLOWS[0]]
+    for rules in RULES[1:]:
+        bench.say("choices: {} of {}, {} to end".format(*rules))
+        runs["rules", rules] = _chosen(bench, FOLLOWS[0], rules)
     names = list(runs["follow", FOLLOWS[0]])
     by_dataset = [[name for name in names if name.startswith(f"{one}/")] for one in SETS]
     by_fold = [names[at::FOLDS] for at in range(FOLDS)]
@@ -317,13 +317,19 @@ def choices(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
         picked = []
         for part in parts:
             rest = {at: {n: one for n, one in found.items() if n not in part} for at, found in runs.items()}
-            follow = max((at for at in rest if at[0] == "follow"), key=lambda at: _vus(rest[at]))
-            rules = max((at for at in rest if at[0] == "rules"), key=lambda at: _worth(_pooled(rest[at])))
-            picked.append({"without": part, "follow": follow[1], "rules": rules[1]})
-            followed |= {name: runs[follow][name] for name in part}
-            ruled |= {name: runs[rules][name] for name in part}
+            pace = max((at for at in rest if at[0] == "follow"), key=lambda at: _vus(rest[at]))
+            machine = max((at for at in rest if at[0] == "rules"), key=lambda at: _worth(_pooled(rest[at])))
+            picked.append({"without": part, "follow": pace[1], "rules": machine[1]})
+            followed |= {name: runs[pace][name] for name in part}
+            ruled |= {name: runs[machine][name] for name in part}
         told[how] = {"vus_pr": _vus(followed), **_pooled(ruled).told(), "picked": picked}
     return [], told
+
+
+def _chosen(bench: Bench, follow: float, rules: tuple[int, int, int]) -> dict[str, Found]:
+    k, m, exit_k = rules
+    given = {"incidents__k": k, "incidents__m": m, "incidents__exit_k": exit_k}
+    return _with(bench, f"choice-{follow:g}-{k}-{m}-{exit_k}", stream__follow=follow, **given)
 
 
 def _vus(found: Mapping[str, Found]) -> float:
