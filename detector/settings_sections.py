@@ -117,7 +117,7 @@ class Incidents(msgspec.Struct, frozen=True, kw_only=True):
     m: Annotated[int, Meta(description="… among this many in a row.", ge=1, le=7)] = 3
     exit_k: Annotated[
         int, Meta(description="Records in a row that end an incident, all of them below …", ge=1, le=100)
-    ] = 3
+    ] = 5
     exit_margin: Annotated[
         float,
         Meta(description="… the threshold by at least this.", ge=0.0, le=5.0),

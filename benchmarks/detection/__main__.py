@@ -110,6 +110,15 @@ def tables(measured: dict[str, Any]) -> list[str]:
                 f"{one['inside']:.3f} |"
                 for name, one in rows.items()
             ]
+    if found := measured.get("rate", {}).get("run_length"):
+        told += [
+            "",
+            (
+                f"The time between two false incidents, said from half of that third for its other half: "
+                f"{found['expected']:.1f} openings in all, {found['counted']} counted; the intervals of {found['meet']} of "
+                f"{found['entities']} entities meet."
+            ),
+        ]
     if own := measured.get("panel", {}).get("tocsin"):
         floor = measured["panel"][cases.FLOOR]["vus_pr"]
         told += [

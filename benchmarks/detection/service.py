@@ -68,12 +68,12 @@ class Stream:
             found[name] = Scores(*(column[rows] for column in columns), [features[i] or [] for i in rows])
         return found
 
-    def levels(self) -> dict[str, float]:
-        """The opening level of each entity of the newest version."""
+    def calibration(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+        """The entities of the newest version, and its calibration: a row for each of them in every array."""
         version = max((self.folder / "registry").glob("*/v*"))
-        names = json.loads((version / "manifest.json").read_text())["entities"]
-        level = load_file(version / "calibration.safetensors")["calibration.level"]
-        return dict(zip(names, level.tolist(), strict=False))
+        names: list[str] = json.loads((version / "manifest.json").read_text())["entities"]
+        arrays = load_file(version / "calibration.safetensors")
+        return names, {key.removeprefix("calibration."): array[: len(names)] for key, array in arrays.items()}
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(

@@ -17,7 +17,7 @@ from tocsin.thresholds.state import Rules
 
 PERIOD = 300_000_000
 PER_DAY = DAY_US // PERIOD
-RULES = Rules(k=3, m=5)
+RULES = Rules(k=3, m=5, exit_k=3)
 HALF_LIFE = 250.0
 MEDIAN, FLOOR = np.full(2, 0.8), np.full(2, 0.02)
 WEEKS = 4
