@@ -2,8 +2,8 @@
 
     collectd (1 record/s) -> Kafka -> tocsin run -> Kafka -> tocsin alerts forward -> Alertmanager
 
-collectd has just begun, so the daemon collects what its first model needs, trains it and goes live by itself. The
-machine has to be left to its ordinary work meanwhile: what else begins on it is an anomaly too, and the training is
+The topic holds half an hour of this host when the commands are typed; the daemon trains on it and goes live by itself.
+The machine has to be left to its ordinary work meanwhile: what else begins on it is an anomaly too, and the training is
 one. Someone says of every alert that it was right: at a budget of one false alert a day, a few within the hour that
 nobody has confirmed raise the threshold.
 """
@@ -31,10 +31,10 @@ from tocsin.pipelines.brokers.kafka import KafkaBroker
 from .terminal import Terminal, metric, ready, until
 
 TOPIC = "collectd"
-BEFORE_S = 60.0
+BEFORE_S = 1800.0
 """What the topic holds when the commands are typed."""
 FAULTS = 3
-LIVE_S, SHOWN_S, OVER_S = 2400.0, 90.0, 900.0
+LIVE_S, SHOWN_S, OVER_S = 600.0, 90.0, 900.0
 APART_S = 300.0
 """Ordinary life before each fault: three half-lives of the slow average that follows a training or a fault."""
 BUSY_PER_CORE, MEMORY_SHARE, MEMORY_BYTES = 4, 0.25, 4 << 30
@@ -60,7 +60,7 @@ def measure(bootstrap: str, folder: Path, report: Path, say: Callable[[str], Non
                 terminal.goes_on("tocsin run"),
                 terminal.goes_on(f"tocsin alerts forward --to alertmanager --url {alertmanager.url}"),
             ):
-                say("host: the daemon collects 1,000 records, trains and goes live")
+                say("host: the daemon trains and goes live")
                 begun = time.monotonic()
                 until(lambda: ready(url), "the daemon to be ready", LIVE_S)
                 until(lambda: metric(url, "tocsin_records_scored_total") > 60, "a minute of scores", 300)
@@ -116,18 +116,15 @@ def one_fault(alertmanager: Alertmanager, terminal: Terminal, say: Callable[[str
         time.sleep(1.0)
     begun = time.monotonic()
     with fault():
-        try:
-            (alert, *_) = until(
-                lambda: alertmanager.shown().keys() - others, "the alert in Alertmanager", SHOWN_S, 0.05
-            )
-        except TimeoutError:
-            say(_entities(terminal))
-            raise
+        while not (found := alertmanager.shown().keys() - others) and time.monotonic() - begun < SHOWN_S:
+            time.sleep(0.05)
         seconds = time.monotonic() - begun
-        say(f"host: shown {seconds:.1f} s after the fault ({len(others)} others before it)")
+        told = f"shown {seconds:.1f} s after the fault" if found else f"not shown within {SHOWN_S:.0f} s"
+        say(f"host: {told} ({len(others)} others before it)\n{_entities(terminal)}")
         time.sleep(5.0)
     until(lambda: not alertmanager.shown(), "its end", OVER_S, 1.0)
-    right(alert)
+    for alert in found:
+        right(alert)
     return {"seconds": seconds, "others": len(others)}
 
 

@@ -250,13 +250,11 @@ def first_model(
     folder: Path,
     hear: Callable[[str, Progress], None],
     stopping: Callable[[], bool],
-    meanwhile: Callable[[], None],
 ) -> dict[Part, int] | None:
     """Collect and train until there is a model; None where it was stopped before.
 
-    `hear` is told the phase (collecting, training) and the progress about twice a second; `meanwhile` is called once,
-    where there are records to wait for, and may take seconds. Returns the offsets that were counted before the
-    training, where the stream goes live: records that were trained on only warm it.
+    `hear` is told the phase (collecting, training) and the progress about twice a second. Returns the offsets
+    that were counted before the training, where the stream goes live: records that were trained on only warm it.
 
     A training that finds too few usable records is no failure: the collecting goes on.
 
@@ -265,15 +263,11 @@ def first_model(
     """
     collector = Collector(broker, stream, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    waited = False
     try:
         while not stopping():
             progress = collector.collect()
             hear("collecting", progress)
             if not progress.ready:
-                if progress.caught_up and not waited:
-                    waited = True
-                    meanwhile()
                 continue
             positions = collector.positions()
             log.info(

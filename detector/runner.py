@@ -28,7 +28,7 @@ from .registry import open_registry
 from .rekeying import Rekeyer
 from .rulings import Rulings
 from .settings import Settings, Stream, settings_hash
-from .startup import compile_ahead, make_chain, model_loader, schema_of, warm
+from .startup import make_chain, model_loader, schema_of, warm
 from .stopping import Stopping
 from .stream import Setup, StreamLoop
 from .topics import check
@@ -141,7 +141,6 @@ class StreamRunner:
                 Path(self.settings.registry.path),
                 self._hear,
                 self._stopping.asked,
-                lambda: compile_ahead(self.stream),
             )
             if found is None:
                 return

@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..errors import ArtefactError, SettingsError
-from ..models import fitting, scaling
 from ..models.members import TABLE
 from ..models.packing import unpack
-from ..models.panel import Scorer
 from ..models.registry import Registry
 from ..pipelines import formats
 from ..pipelines.alignment import Alignment, check
@@ -27,8 +25,6 @@ from .settings import Settings, Stream, check_bands
 from .state import StreamState
 
 log = logging.getLogger(__name__)
-
-AHEAD_RECORDS = 200
 
 
 def schema_of(stream: Stream, registry: Registry, settings: Settings) -> FeatureSchema:
@@ -132,21 +128,6 @@ def alignment_of(stream: Stream) -> Alignment | None:
     return check(
         Alignment(int(stream.period), int(stream.wait), int(stream.carry_forward), int(stream.far_ahead))
     )
-
-
-def compile_ahead(stream: Stream) -> None:
-    """Compile what a first model will be scored by, on a panel fitted to noise and thrown away.
-
-    There is time for it while records are collected: going live is quicker then, and the daemon weighs as much before
-    as after, so that it does not itself change a host that it learns to watch. It is the panel that all entities
-    share; where each gets its own, or no features are configured, only the training tells the shape.
-    """
-    if not stream.features or stream.profile == "per_entity":
-        return
-    noise = np.random.default_rng(0).standard_normal((AHEAD_RECORDS, len(stream.features)))
-    examples = fitting.examples_of([noise], scaling.fit_location([noise]), stream.lags)
-    recipe = fitting.Recipe(members_of(stream), steps=1, rehearse=False)
-    Scorer(fitting.fit_panel([examples], recipe), features=len(stream.features)).warm()
 
 
 def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:
