@@ -21,6 +21,8 @@ from typing import Any
 from .. import report
 from ..report import Bar, say
 from . import cases, data
+from .bench import Bench
+from .panel import FLOOR
 
 
 def main() -> int:
@@ -39,7 +41,7 @@ def main() -> int:
     bars: list[Bar] = []
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
-        bench = cases.Bench(Path(name), told.judge.absolute(), say)
+        bench = Bench(Path(name), told.judge.absolute(), say)
         for case in [told.only] if told.only else list(cases.TABLE):
             begun = time.monotonic()
             found, measured[case] = cases.TABLE[case](bench)
@@ -101,7 +103,7 @@ def tables(measured: dict[str, Any]) -> list[str]:
             told.append(f"| {who} | {' | '.join(cells)} |")
         random = detectors["tocsin"]["base_rate_by_set"]
         told.append(f"| (a random score, AUC-PR) | {' | '.join(f'{random[s]:.3f}' for s in sets)} | | | | |")
-    for case in ("seeds", "choices"):
+    for case in ("seeds", "choices", "profiles"):
         rows = {name: one for name, one in measured.get(case, {}).items() if isinstance(one, dict)}
         if rows:
             told += ["", f"| {case} | VUS-PR | events found | others a day | inside |", "|---" * 5 + "|"]
@@ -111,16 +113,14 @@ def tables(measured: dict[str, Any]) -> list[str]:
                 for name, one in rows.items()
             ]
     if found := measured.get("rate", {}).get("run_length"):
+        said = "the time between two false incidents, said from half of that third for its other half"
+        counts = f"{found['expected']:.1f} openings in all, {found['counted']} counted"
         told += [
             "",
-            (
-                f"The time between two false incidents, said from half of that third for its other half: "
-                f"{found['expected']:.1f} openings in all, {found['counted']} counted; the intervals of {found['meet']} of "
-                f"{found['entities']} entities meet."
-            ),
+            f"- {said}: {counts}; the intervals of {found['meet']} of {found['entities']} entities meet",
         ]
     if own := measured.get("panel", {}).get("tocsin"):
-        floor = measured["panel"][cases.FLOOR]["vus_pr"]
+        floor = measured["panel"][FLOOR]["vus_pr"]
         told += [
             "",
             "| entity | VUS-PR | lag-PCA | events | found | others a day | median delay, min |",
