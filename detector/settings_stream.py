@@ -163,7 +163,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
             ge=0.0,
             le=1000.0,
         ),
-    ] = 8.0
+    ] = 16.0
     lags: Annotated[
         int, Meta(description="Records that a model looks at together, the newest included.", ge=1, le=64)
     ] = 5

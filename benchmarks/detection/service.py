@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 TOP = 1000
 """All features, so that a ranking can be judged."""
+OWN = "calibration."
 TOCSIN = [sys.executable, "-m", "tocsin.detector.cli"]
 CONFIGURATION = '[stream]\nname = "{name}"\n\n[registry]\npath = "registry"\n'
 
@@ -73,7 +74,8 @@ class Stream:
         version = max((self.folder / "registry").glob("*/v*"))
         names: list[str] = json.loads((version / "manifest.json").read_text())["entities"]
         arrays = load_file(version / "calibration.safetensors")
-        return names, {key.removeprefix("calibration."): array[: len(names)] for key, array in arrays.items()}
+        own = {key.removeprefix(OWN): array for key, array in arrays.items() if key.startswith(OWN)}
+        return names, {key: array[: len(names)] for key, array in own.items()}
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(

@@ -101,7 +101,7 @@ def _told(found: Mapping[str, Found]) -> dict[str, Any]:
     return {"vus_pr": _vus(found), "vus_pr_by_set": by, **_pooled(found).told()}
 
 
-FOLLOWS = (8.0, 16.0, 32.0)
+FOLLOWS = (16.0, 8.0, 32.0)
 RULES = ((2, 3, 5), (2, 3, 3), (3, 5, 3), (3, 5, 5))
 """k, m and exit_k. The first of either goes with what is tried of the other."""
 MOST_OTHERS, MOST_INSIDE = 0.8, 0.04
