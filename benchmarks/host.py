@@ -95,7 +95,8 @@ def measure(bootstrap: str, folder: Path, report: Path, say: Callable[[str], Non
 def one_fault(alertmanager: Alertmanager, terminal: Terminal, say: Callable[[str], None]) -> dict[str, Any]:
     """Ordinary life, then a fault until its alert is shown there, then the alert's end and the word that it was right.
 
-    An alert that is open as the fault begins, or opened before it, is no alert of the fault.
+    An alert that is open as the fault begins, or opened before it, is no alert of the fault. Where none is shown the
+    seconds are those waited for it.
     """
 
     def right(alert: str) -> None:
