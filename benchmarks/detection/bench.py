@@ -58,7 +58,7 @@ def key(entity: Entity) -> str:
 
 def replayed(stream: Stream, members: list[Entity], known: list[Entity] | None = None) -> list[Judged]:
     """Train on the train files of these, or of `known`; replay train then test; the test records of each entity."""
-    stream.train([one.train for one in (known or members)])
+    stream.train([one.train for one in (members if known is None else known)])
     found = stream.replay([file for one in members for file in (one.train, one.test)])
     judged = []
     for one in members:
