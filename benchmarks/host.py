@@ -64,7 +64,7 @@ def measure(bootstrap: str, folder: Path, report: Path, say: Callable[[str], Non
     alertmanager = Alertmanager(folder / "alertmanager")
     alertmanager.start()
     try:
-        with collectd(terminal.folder, bootstrap, TOPIC, host=name):
+        with collectd(terminal.folder, bootstrap, TOPIC, host=name, key=name):
             time.sleep(BEFORE_S)
             left_alone = datetime.now(UTC).isoformat(timespec="seconds")
             terminal.type(f"tocsin init --bootstrap {bootstrap} --topic {TOPIC}")
