@@ -125,9 +125,8 @@ def settle(alertmanager: Alertmanager, terminal: Terminal, url: str, say: Callab
 
 
 def _is_learning(url: str) -> bool:
-    with urllib.request.urlopen(
-        f"{url}/api/v1/entities", timeout=10
-    ) as answer:  # a command would be work on the host
+    # asked for so, for a command would be work on the host
+    with urllib.request.urlopen(f"{url}/api/v1/entities", timeout=10) as answer:
         return any(one["warming"] for one in json.loads(answer.read()))
 
 
