@@ -36,7 +36,7 @@ from .terminal import Terminal, metric, ready, until
 TOPIC = "collectd"
 BEFORE_S = 1800.0
 """What the topic holds when the commands are typed."""
-FAULTS = 3
+FAULTS = 2
 LIVE_S, SETTLED_S, SHOWN_S, OVER_S = 600.0, 2400.0, 90.0, 900.0
 APART_S = 300.0
 """Ordinary life before each fault: three half-lives of the slow average that follows what was before."""
