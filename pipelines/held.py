@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..thresholds.jit import kernel
+from ..thresholds.jit import making_kernel
 from .windows import TREND_HALF_LIFE, WindowState
 
 _GAIN = 1.0 - 2.0 ** (-1.0 / TREND_HALF_LIFE)
@@ -40,7 +40,7 @@ def held_rows(state: WindowState, slots: NDArray[np.int32], lags: int) -> Held:
     return Held(owner[:found], time_us[:found], window[:found], jump[:found])
 
 
-@kernel
+@making_kernel
 def _held(
     state: WindowState,
     slots: NDArray[np.int32],

@@ -140,6 +140,7 @@ def accept(
     missing = np.empty(rows, np.float32)
     lacking = np.empty((rows, features), np.bool_)
     late = np.empty(rows, np.float32)
+    room = np.empty(features, np.float64)
     scored = _accept(
         state,
         records.slot,
@@ -154,6 +155,7 @@ def accept(
         missing,
         lacking,
         late,
+        room,
     )
     return Accepted(
         verdict,
@@ -181,10 +183,11 @@ def _accept(
     missing: NDArray[np.float32],
     lacking: NDArray[np.bool_],
     late: NDArray[np.float32],
+    x: NDArray[np.float64],
 ) -> int:
+    """Returns how many are to be scored; `x` [F] is room to work in."""
     length, features = state.values.shape[1], state.values.shape[2]
     lags = window.shape[1]
-    x = np.empty(features, np.float64)
     scored = 0
     for index in range(len(slots)):
         slot, time = slots[index], times[index]
@@ -196,9 +199,11 @@ def _accept(
         if time <= newest:
             place = _place(state, slot, time)
             if place >= 0:
-                x[:] = values[index]
-                x[counters] = np.nan
-                x[np.abs(x) > LARGEST] = np.nan
+                for j in range(features):
+                    x[j] = values[index, j]
+                for c in range(len(counters)):
+                    x[counters[c]] = np.nan
+                _bound(x)
                 _insert(state, slot, place, time, x)
                 verdict[index] = _OUT_OF_ORDER
             else:
@@ -206,11 +211,13 @@ def _accept(
             if verdict[index] != _DUPLICATE:
                 state.behind[slot] = min(state.behind[slot] + 1, MOST_BEHIND)
             continue
-        x[:] = values[index]
+        for j in range(features):
+            x[j] = values[index, j]
         _rates(state, slot, time, counters, x)
-        x[np.abs(x) > LARGEST] = np.nan
+        _bound(x)
         head = state.head[slot]
-        state.values[slot, head] = x
+        for j in range(features):
+            state.values[slot, head, j] = x[j]
         state.times[slot, head] = time
         head = (head + 1) % length
         state.head[slot] = head
@@ -238,9 +245,19 @@ def _accept(
             late[scored] = state.behind[slot]
             state.behind[slot] = 0
             for lag in range(lags):
-                window[scored, lag] = state.values[slot, (head - lags + lag) % length]
+                held = (head - lags + lag) % length
+                for j in range(features):
+                    window[scored, lag, j] = state.values[slot, held, j]
             scored += 1
     return scored
+
+
+@kernel
+def _bound(x: NDArray[np.float64]) -> None:
+    """What is too large counts as missing."""
+    for j in range(len(x)):
+        if abs(x[j]) > LARGEST:
+            x[j] = np.nan
 
 
 @kernel
@@ -274,9 +291,11 @@ def _insert(state: WindowState, slot: int, newer: int, time: int, x: NDArray[np.
     length = state.times.shape[1]
     held, head = state.held[slot], state.head[slot]
     for back in range(newer):  # one place on for those that are newer, the newest first
-        state.values[slot, (head - back) % length] = state.values[slot, (head - back - 1) % length]
+        for j in range(len(x)):
+            state.values[slot, (head - back) % length, j] = state.values[slot, (head - back - 1) % length, j]
         state.times[slot, (head - back) % length] = state.times[slot, (head - back - 1) % length]
-    state.values[slot, (head - newer) % length] = x
+    for j in range(len(x)):
+        state.values[slot, (head - newer) % length, j] = x[j]
     state.times[slot, (head - newer) % length] = time
     state.head[slot] = (head + 1) % length
     state.held[slot] = min(held + 1, length)

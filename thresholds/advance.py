@@ -25,7 +25,7 @@ from .events import (
     write,
 )
 from .histogram import basis_of, bin_of, fold, freeze, p_value
-from .jit import kernel
+from .jit import kernel, making_kernel
 from .level import counts, reached, set_level, shadow_row, take_back
 from .machine import DID_CHANGE_LEVEL, DID_OPEN, EXPECTED, FIRING, NORMAL, day_of, follow, rolling, step
 from .medians import observe, take_over
@@ -99,7 +99,7 @@ def _pass_by(state: DecisionState, rows: Rows, row: int, out: Decided) -> None:
     _undecided(core, row, score, np.nan, 0, out)
 
 
-@kernel
+@making_kernel
 def _pass_over(state: DecisionState, rows: Rows, row: int, most_us: int, out: Decided) -> None:
     """Let an excused record take its place in time, and nothing else: the score stays where it was."""
     slot, now = rows.slot[row], rows.time_us[row]

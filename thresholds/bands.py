@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .constants import SLOW_SHARE
-from .jit import kernel
+from .jit import making_kernel
 from .machine import lowered
 from .smoothing import score_row
 
@@ -43,7 +43,7 @@ def excused(
     return found
 
 
-@kernel
+@making_kernel
 def would_count(
     core: Any,
     member: NDArray[np.float32],

@@ -27,7 +27,7 @@ from .constants import (
     PRIOR_WEIGHT,
     Basis,
 )
-from .jit import kernel
+from .jit import kernel, making_kernel
 from .tail import fit, survival
 
 EMPIRICAL, EXTRAPOLATED, PRIOR = int(Basis.EMPIRICAL), int(Basis.EXTRAPOLATED), int(Basis.PRIOR)
@@ -43,7 +43,7 @@ def bin_of(x: float) -> int:
     return int((x - LOWEST) / BIN_WIDTH)
 
 
-@kernel
+@making_kernel
 def count(x: NDArray[np.float64]) -> NDArray[np.float32]:
     """Counts [BINS] of the values x."""
     out = np.zeros(BINS, np.float32)

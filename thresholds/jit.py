@@ -15,12 +15,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
-    """Compile `function` to machine code that releases the GIL and rounds as written.
+    """Compile `function` to machine code that releases the GIL and rounds as written. It may make no array.
 
-    No fastmath: reassociated sums would make scores depend on how a batch was cut.
+    No fastmath: reassociated sums would make scores depend on how a batch was cut. No counting of references: it is
+    done at every call for every array that is handed over (measured on the decision kernel: half of its time).
     The compiled code is cached beside the source, or in the user's cache folder where that is read-only.
     """
-    compiled = numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy")(function)
+    return _compiled(function, counting=False)
+
+
+def making_kernel(function: F) -> F:
+    """The same for a function that makes arrays."""
+    return _compiled(function, counting=True)
+
+
+def _compiled(function: F, *, counting: bool) -> F:
+    compiled = numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy", _nrt=counting)(
+        function
+    )
     # numba renews a cached kernel when its own file changes, not when a kernel that it calls does. The version is
     # what it looks at first: the rest of an index may name types that are no more.
     stored = getattr(getattr(compiled, "_cache", None), "_cache_file", None)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .constants import DAY_US
-from .jit import kernel
+from .jit import making_kernel
 from .opening import run
 from .state import CORE, Rules, checked, pace
 
@@ -121,7 +121,7 @@ def poisson_limits(count: float) -> tuple[float, float]:
     return low, high
 
 
-@kernel
+@making_kernel
 def _replay(
     cores: NDArray[np.void],
     score: NDArray[np.float64],

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .constants import FAST_PACE, MEMBER_LIMIT, SLOW_PACE
-from .jit import kernel
+from .jit import kernel, making_kernel
 
 
 @kernel
@@ -43,7 +43,7 @@ def score_row(
     return total / len(member)
 
 
-@kernel
+@making_kernel
 def smooth(
     members: NDArray[np.float32], fast: NDArray[np.float64], slow: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -59,7 +59,7 @@ def smooth(
     return out
 
 
-@kernel
+@making_kernel
 def score_rows(
     members: NDArray[np.float32],
     median: NDArray[np.float64],
