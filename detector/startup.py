@@ -12,6 +12,7 @@ from ..models.members import TABLE
 from ..models.packing import unpack
 from ..models.registry import Registry
 from ..pipelines import formats
+from ..pipelines.admission import Limits
 from ..pipelines.alignment import Alignment, check
 from ..pipelines.records import Records
 from ..pipelines.schema import FeatureSchema
@@ -21,10 +22,12 @@ from .chain import Chain, build_chain
 from .registry import trusted_keys
 from .ruling import Model, Ruling
 from .rulings import loaded
-from .settings import Settings, Stream, check_bands
+from .settings import Settings, State, Stream, check_bands
 from .state import StreamState
 
 log = logging.getLogger(__name__)
+
+STATE = State()
 
 
 def schema_of(stream: Stream, registry: Registry, settings: Settings) -> FeatureSchema:
@@ -95,10 +98,10 @@ def check_promotable(name: str, registry: Registry, settings: Settings, stream: 
     model_loader(registry, settings, stream, schema)(name)
 
 
-def make_chain(stream: Stream, schema: FeatureSchema, model: Model) -> Chain:
+def make_chain(stream: Stream, schema: FeatureSchema, model: Model, kept: State = STATE) -> Chain:
     """An empty chain for models of that shape. SettingsError for a band of a feature that there is not."""
     alignment = alignment_of(stream)
-    state = StreamState(schema, stream.window, len(model.version.members), alignment)
+    state = StreamState(schema, stream.window, len(model.version.members), alignment, limits_of(kept))
     bands = bands_of(stream, schema.names)
     return build_chain(state, model.version.lags, int(stream.far_ahead), alignment, bands)
 
@@ -119,6 +122,11 @@ def bands_of(stream: Stream, features: Sequence[str]) -> Bands | None:
             bands.rise[place] = np.inf if band.direction == "down" else band.dead
             bands.fall[place] = np.inf if band.direction == "up" else band.dead
     return bands
+
+
+def limits_of(kept: State) -> Limits:
+    """How many entities each partition may hold, and for how long."""
+    return Limits(kept.max_entities, int(kept.forget_after or 0), kept.max_new_entities)
 
 
 def alignment_of(stream: Stream) -> Alignment | None:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StateError
+from ..pipelines import admission, location, windows
 from ..pipelines import alignment as aligning
-from ..pipelines import location, windows
+from ..pipelines.admission import NO_LIMITS, Admission, Limits, Recency
 from ..pipelines.alignment import Alignment
 from ..pipelines.brokers.base import Part
 from ..pipelines.records import NO_TIME
@@ -27,8 +28,9 @@ from .arrays import Arrays
 from .changelog import Snapshot
 from .ruling import Ruling
 
-FORMAT = 2
-"""1 had nothing of `thresholds.cusum`, of how records come, nor of what is expected."""
+FORMAT = 3
+"""1 had nothing of `thresholds.cusum`, of how records come, nor of what is expected; 2 nothing of when entities were
+seen (`pipelines.admission`)."""
 _FIRST_SLOTS = 64
 
 
@@ -55,13 +57,25 @@ def _assigned(slots: int) -> Assigned:
 
 class StreamState:
     """Slots, partitions and their arrays. Owned by the thread that runs the chain; only `table` is also interned
-    into by the thread that decodes."""
+    into by the thread that decodes.
+
+    The table gives a slot to every name that is decoded. Whether an entity holds it, `assigned.owner` says: who is let
+    in, and who gives way, is decided by the chain alone, when it comes to the record (`gate`).
+    """
 
     def __init__(
-        self, schema: FeatureSchema, window: int, members: int, alignment: Alignment | None = None
+        self,
+        schema: FeatureSchema,
+        window: int,
+        members: int,
+        alignment: Alignment | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.schema = schema
+        self.limits = limits
         self.table = SlotTable()
+        self.idle: set[int] = set()
+        """Slots that are given out and that no entity holds. Records decoded already may bear them."""
         self.parts: list[Part] = []
         self.rulings: dict[int, Ruling] = {}
         counters = len(schema.counters)
@@ -70,6 +84,7 @@ class StreamState:
             "location": location.init(1, len(schema.names)),
             "decision": decisions.init(1, members),
             "assigned": _assigned(1),
+            "recency": admission.init(1),
         }
         if alignment is not None:
             self._fresh["aligning"] = aligning.init(1, alignment, len(schema.names))
@@ -78,7 +93,11 @@ class StreamState:
         }
         self.trace = trace.init(_FIRST_SLOTS)
         """The last scores, [N, …], written by who runs the chain. It is no part of a snapshot."""
-        self._fresh_part: dict[str, Any] = {"progress": decisions.init_parts(1), "drift": drift.init(1)}
+        self._fresh_part: dict[str, Any] = {
+            "progress": decisions.init_parts(1),
+            "drift": drift.init(1),
+            "admission": admission.init_parts(1),
+        }
         self._part: dict[str, Any] = {
             name: take(fresh, np.zeros(0, np.int32)) for name, fresh in self._fresh_part.items()
         }
@@ -109,6 +128,11 @@ class StreamState:
         return cast(aligning.AlignState, self._slots["aligning"])
 
     @property
+    def recency(self) -> Recency:
+        """When entities were seen, [N]."""
+        return cast(Recency, self._slots["recency"])
+
+    @property
     def progress(self) -> decisions.PartState:
         """Watermarks and open drift blocks, [P, …]."""
         return cast(decisions.PartState, self._part["progress"])
@@ -117,6 +141,11 @@ class StreamState:
     def drift(self) -> drift.DriftState:
         """Block means since the last drift decision, [P, …]."""
         return cast(drift.DriftState, self._part["drift"])
+
+    @property
+    def admission(self) -> Admission:
+        """How many entities are held, and what decides who gives way, [P]."""
+        return cast(Admission, self._part["admission"])
 
     def part(self, topic: str, partition: int) -> int:
         """The index of (topic, partition), made at the first call. Indices are never used for another."""
@@ -138,10 +167,14 @@ class StreamState:
             self.trace = grow(self.trace, trace.init(1), room)
 
     def admit(self, new: NDArray[np.int32]) -> None:
-        """Start slots that were just given out: from the version where it knows the entity, else from its group."""
+        """Let the entities hold their slots from now on: from the version where it knows them, else from their group.
+
+        Of an entity that held its slot before nothing is left.
+        """
         self.reserve()
         if len(new) == 0:
             return
+        self.idle.difference_update(new.tolist())
         for name, state in self._slots.items():
             reset(state, new, self._fresh[name])
         reset(self.trace, new, trace.init(1))
@@ -201,8 +234,26 @@ class StreamState:
                 )
 
     def slots_of(self, part: int) -> NDArray[np.int32]:
-        """The slots of a part, ascending."""
-        return self.table.slots_of(part)
+        """The slots that the entities of a part hold, ascending."""
+        return np.flatnonzero(self.assigned.owner == part).astype(np.int32)
+
+    def slot_of(self, part: int, name: str) -> int | None:
+        """The slot of an entity; None where it holds none."""
+        slot = self.table.lookup(part).get(name)
+        owner = self.assigned.owner
+        return slot if slot is not None and slot < len(owner) and owner[slot] == part else None
+
+    def evict(self, slots: NDArray[np.int32]) -> None:
+        """Let the entities that hold these slots go, with all that is known of them."""
+        owner = self.assigned.owner
+        np.subtract.at(self.admission.entities, owner[slots], 1)
+        owner[slots] = -1
+        self.idle.update(slots.tolist())
+
+    def release(self) -> None:
+        """Free the slots that no entity holds for others. No record that was decoded may still be on its way."""
+        self.table.release(sorted(self.idle))
+        self.idle.clear()
 
     def snapshot(self, part: int, next_offset: int) -> Snapshot:
         """Copies of all that belongs to a part, as of just before `next_offset`."""
@@ -261,6 +312,7 @@ class StreamState:
     def drop(self, part: int) -> None:
         """Forget a part: its slots are free for others."""
         slots = self.table.drop(part)
+        self.idle.difference_update(slots.tolist())
         self.assigned.owner[slots[slots < len(self.assigned.owner)]] = -1
         for name, state in self._part.items():
             reset(state, np.array([part], np.int32), self._fresh_part[name])

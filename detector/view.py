@@ -166,8 +166,8 @@ def entities(
 def find(state: StreamState, parts: dict[Part, int], lags: int, name: str) -> dict[str, Any] | None:
     """One entity, or None where no owned partition holds it."""
     for part, index in parts.items():
-        slot = state.table.lookup(index).get(name)
-        if slot is not None and slot < len(state.decision.core):
+        slot = state.slot_of(index, name)
+        if slot is not None:
             return entity(state, part, index, slot, lags, whole=True)
     return None
 

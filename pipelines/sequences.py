@@ -115,7 +115,7 @@ def collect(
     kept: list[_Kept] = []
     heads: dict[int, NDArray[np.float32]] = {}
     first_us: dict[int, int] = {}
-    tally = np.zeros(len(windows.Verdict), np.int64)
+    tally = np.zeros(len(Counts._fields) - 1, np.int64)
     values = 0
     for records in batches:
         if not len(records.slot):

@@ -51,9 +51,11 @@ class Verdict(IntEnum):
     OUT_OF_ORDER = 4
     LATE = 5
     FAR_AHEAD = 6
+    NOT_ADMITTED = 7
+    """Its entity is new and was not let in, see `admission`: no window has seen it."""
 
 
-_SCORED, _WARMING, _ALL_MISSING, _DUPLICATE, _OUT_OF_ORDER, _LATE, _FAR_AHEAD = map(int, Verdict)
+_SCORED, _WARMING, _ALL_MISSING, _DUPLICATE, _OUT_OF_ORDER, _LATE, _FAR_AHEAD, _ = map(int, Verdict)
 
 
 class WindowState(NamedTuple):

@@ -150,8 +150,8 @@ def test_the_command_prints_the_same_with_and_without_a_model(shared_stand: Stan
     (tmp_path / "tocsin.toml").write_text(config)
     trained = tocsin("describe", cwd=tmp_path).splitlines()
     assert trained[0].startswith(f"fleet: 8 features, model {shared_stand.names[0]}, profile shared")
-    assert [line.strip() for line in trained[3:-1]] == stages[1:]
-    assert trained[2].strip() == stages[0].replace("ring of 16", "ring of 32")
+    assert [line.strip() for line in trained[4:-1]] == stages[2:]
+    assert trained[3].strip() == stages[1].replace("ring of 16", "ring of 32")
 
 
 # -- rulings, training range, new entities ---------------------------------------------------------
@@ -308,7 +308,7 @@ def test_a_snapshot_of_other_features_is_refused(
     with pytest.raises(StateError, match="made for other features"):
         other.restore(other.part(TOPIC, 0), snapshot, life.chain.state.rulings[0])
     earlier = snapshot._replace(note={**snapshot.note, "format": 1})
-    with pytest.raises(StateError, match="has the format 1; this program reads 2"):
+    with pytest.raises(StateError, match="has the format 1; this program reads 3"):
         other.restore(other.part(TOPIC, 0), earlier, life.chain.state.rulings[0])
     fields = {k: v for k, v in snapshot.slots.items() if k != "decision.core.S"}
     same = shared_stand.chain().state
