@@ -90,7 +90,7 @@ def test_no_more_are_held_than_the_limit_and_those_who_stay_are_not_disturbed(
     everybody = life_of(shared_stand, feed)
     everybody.take({0: 10**9})
     stayed = np.concatenate([of_entity(feed, entity) for entity in range(RESIDENTS // 2)])
-    for name in ("score", "p", "threshold", "epoch", "onset"):
+    for name in ("verdict", "score", "epoch"):
         a, b = (life.diary.pages[0].columns[name][stayed] for life in (whole, everybody))
         assert a.tobytes() == b.tobytes(), name
 
