@@ -167,7 +167,7 @@ class Chain:
 
     def _under(self, records: Records, ruling: Ruling | None) -> Outcome:
         if ruling is None:
-            return nothing(records)
+            return nothing(records, self.lags)
         first, *later = self.stages
         work = Work(records, ruling)
         first.run(self.state, work)

@@ -96,9 +96,9 @@ def merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int6
     """One outcome, in the order of `records`, of several over parts of its rows; the other rows were not admitted."""
     verdict = np.full(len(records.slot), Verdict.NOT_ADMITTED, np.uint8)
     rows = [mine for mine, outcome in zip(rows, outcomes, strict=True) if len(outcome.verdict)]
-    outcomes = [outcome for outcome in outcomes if len(outcome.verdict)]
+    empty, outcomes = outcomes[0], [outcome for outcome in outcomes if len(outcome.verdict)]
     if not outcomes:
-        return nothing(records)._replace(verdict=verdict)
+        return empty._replace(records=records, verdict=verdict)
     for outcome, mine in zip(outcomes, rows, strict=True):
         verdict[mine] = outcome.verdict
     where = np.concatenate([mine[outcome.row] for outcome, mine in zip(outcomes, rows, strict=True)])
@@ -113,7 +113,8 @@ def merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int6
         for flag in outcome.drifts
     ]
     labels = tuple(label for outcome in outcomes for label in outcome.labels)
-    label = np.concatenate([np.full(len(o.row), i, np.int32) for i, o in enumerate(outcomes)])
+    before = np.cumsum([0] + [len(outcome.labels) for outcome in outcomes], dtype=np.int32)
+    label = np.concatenate([outcome.label + first for outcome, first in zip(outcomes, before, strict=False)])
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(outcome, name) for outcome in outcomes])[order]
         for name in columns_of(0, 0)
@@ -134,8 +135,8 @@ def merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int6
     )
 
 
-def nothing(records: Records) -> Outcome:
-    """The outcome of no records."""
+def nothing(records: Records, lags: int = 0) -> Outcome:
+    """The outcome of no records, for models that look at `lags`."""
     features = records.values.shape[1]
     return Outcome(
         records,
@@ -147,6 +148,8 @@ def nothing(records: Records) -> Outcome:
         events=np.zeros(0, EVENT),
         drifts=[],
         refused=np.zeros(0, np.int64),
+        window=np.zeros((0, lags, features), np.float32),
+        lacking=np.zeros((0, features), np.bool_),
     )
 
 
