@@ -19,7 +19,6 @@ from ..pipelines.admission import Limits
 from ..pipelines.records import Points, Records, take_rows
 from ..thresholds.events import open_alerts
 from .outcome import Evicted, Outcome, merged
-from .settings_kinds import Duration
 from .state import StreamState
 
 
@@ -103,7 +102,7 @@ def said_of(limits: Limits) -> str:
         "give way"
     )
     if limits.forget_us:
-        said += f"; forgotten once not seen for {Duration(limits.forget_us)}"
+        said += f"; forgotten once not seen for {limits.forget_us / 1e6:g} s"
     if limits.newcomers:
         said += f"; at most {limits.newcomers} new ones among {admission.AMONG} records"
     return said

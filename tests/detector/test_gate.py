@@ -366,5 +366,5 @@ def test_an_empty_batch_and_one_of_which_nothing_is_let_in() -> None:
 def test_it_says_what_it_holds_to() -> None:
     assert said_of(Limits(9, 3_600_000_000, 5)) == (
         "at most 9 entities a partition; then the least recently seen without an open alert give way; forgotten once "
-        "not seen for 1h; at most 5 new ones among 1000 records"
+        "not seen for 3600 s; at most 5 new ones among 1000 records"
     )

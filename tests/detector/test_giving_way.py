@@ -18,7 +18,7 @@ from tocsin.pipelines.records import Records
 from tocsin.pipelines.windows import Verdict
 from versions import TRAINED, Feed, Stand, after
 
-RESIDENTS, ROOM = 20, 50
+RESIDENTS, ROOM = 20, 44
 ENDS, RETURNS, LAST = 500, 800, 900
 """Half of the residents fall silent at one record's time and come again at another's."""
 STUCK = 15
