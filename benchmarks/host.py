@@ -2,9 +2,10 @@
 
     collectd (1 record/s) -> Kafka -> tocsin run -> Kafka -> tocsin alerts forward -> Alertmanager
 
-collectd has just begun, so the daemon collects what its first model needs, trains it and goes live by itself, a part by
-then of what is ordinary on this host. The machine has to be left to its ordinary work meanwhile: what else begins on it
-is an anomaly too.
+The topic holds half an hour of this host when the commands are typed; the daemon trains on it and goes live by itself.
+The machine has to be left to its ordinary work meanwhile: what else begins on it is an anomaly too, and the training is
+one. Someone says of every alert that it was right: at a budget of one false alert a day, a few within the hour that
+nobody has confirmed raise the threshold.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from tocsin.pipelines.brokers.kafka import KafkaBroker
 from .terminal import Terminal, metric, ready, until
 
 TOPIC = "collectd"
-BEFORE_S = 60.0
+BEFORE_S = 1800.0
 """What the topic holds when the commands are typed."""
 FAULTS = 3
-LIVE_S, SHOWN_S, OVER_S = 2400.0, 90.0, 600.0
-APART_S = 60.0
-"""Ordinary life before each fault."""
+LIVE_S, SHOWN_S, OVER_S = 600.0, 90.0, 900.0
+APART_S = 300.0
+"""Ordinary life before each fault: three half-lives of the slow average that follows a training or a fault."""
 BUSY_PER_CORE, MEMORY_SHARE, MEMORY_BYTES = 4, 0.25, 4 << 30
 
 
@@ -59,17 +60,13 @@ def measure(bootstrap: str, folder: Path, report: Path, say: Callable[[str], Non
                 terminal.goes_on("tocsin run"),
                 terminal.goes_on(f"tocsin alerts forward --to alertmanager --url {alertmanager.url}"),
             ):
-                say("host: the daemon collects 1,000 records, trains and goes live")
+                say("host: the daemon trains and goes live")
                 begun = time.monotonic()
                 until(lambda: ready(url), "the daemon to be ready", LIVE_S)
                 until(lambda: metric(url, "tocsin_records_scored_total") > 60, "a minute of scores", 300)
                 live_s = time.monotonic() - begun
                 terminal.type("tocsin status")
-
-                def entities() -> str:
-                    return terminal.type("tocsin entities list", keep=False)
-
-                found = [one_fault(alertmanager, say, entities) for _ in range(FAULTS)]
+                found = [one_fault(alertmanager, terminal, say) for _ in range(FAULTS)]
                 terminal.type("tocsin alerts list")
                 terminal.type("tocsin entities list")
                 terminal.type('tocsin recalibrate --since 15m --budget "1/week per entity" --dry-run')
@@ -95,36 +92,45 @@ def measure(bootstrap: str, folder: Path, report: Path, say: Callable[[str], Non
     }
 
 
-def one_fault(
-    alertmanager: Alertmanager, say: Callable[[str], None], entities: Callable[[], str]
-) -> dict[str, Any]:
-    """Ordinary life, then a fault until its alert is shown there, then the alert's end.
+def one_fault(alertmanager: Alertmanager, terminal: Terminal, say: Callable[[str], None]) -> dict[str, Any]:
+    """Ordinary life, then a fault until its alert is shown there, then the alert's end and the word that it was right.
 
-    An alert that is open as the fault begins, or opened before it, is no alert of the fault.
+    An alert that is open as the fault begins, or opened before it, is no alert of the fault. Where none is shown the
+    seconds are those waited for it.
     """
+
+    def right(alert: str) -> None:
+        terminal.type(f'tocsin alerts feedback {alert} --true --reason "known work on this host"')
+
     others: set[str] = set()
     waiting_since = quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < APART_S:
-        if shown := alertmanager.shown():
-            others |= shown.keys()
+        if shown := alertmanager.shown().keys():
+            for alert in shown - others:
+                right(alert)
+            others |= shown
             quiet_since = time.monotonic()
         if quiet_since - waiting_since > OVER_S:
             raise TimeoutError(
-                f"an alert is open before the fault, and has been for {OVER_S:.0f} s\n{entities()}"
+                f"an alert is open before the fault, and has been for {OVER_S:.0f} s\n{_entities(terminal)}"
             )
         time.sleep(1.0)
     begun = time.monotonic()
     with fault():
-        try:
-            until(lambda: alertmanager.shown().keys() - others, "the alert in Alertmanager", SHOWN_S, 0.05)
-        except TimeoutError:
-            say(entities())
-            raise
+        while not (found := alertmanager.shown().keys() - others) and time.monotonic() - begun < SHOWN_S:
+            time.sleep(0.05)
         seconds = time.monotonic() - begun
-        say(f"host: shown {seconds:.1f} s after the fault ({len(others)} others before it)")
+        told = f"shown {seconds:.1f} s after the fault" if found else f"not shown within {SHOWN_S:.0f} s"
+        say(f"host: {told} ({len(others)} others before it)\n{_entities(terminal)}")
         time.sleep(5.0)
     until(lambda: not alertmanager.shown(), "its end", OVER_S, 1.0)
+    for alert in found:
+        right(alert)
     return {"seconds": seconds, "others": len(others)}
+
+
+def _entities(terminal: Terminal) -> str:
+    return terminal.type("tocsin entities list", keep=False)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from ..pipelines.brokers.base import BEGINNING, Batch, Broker, Part
 from ..pipelines.decoding import Refused
 from .reading import how_of
 from .settings import Settings, Stream
+from .startup import alignment_of
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ class Collector:
             admin.close()
         self._format = formats.of(stream.format)
         self._how = how_of(stream, settings.decode)
-        self._period_us = int(stream.period) if self._format.long else 0
+        alignment = alignment_of(stream)
+        self._period_us = 0 if alignment is None else alignment.period_us
+        self._open = 0 if alignment is None else alignment.open_periods
         self._need = settings.train.min_records
         self._span_us = int(settings.train.min_span)
         self._seen: dict[str, Seen] = {}
@@ -167,8 +170,9 @@ class Collector:
         self._consumer.close()
 
     def _share(self, seen: Seen) -> float:
-        by_records = seen.records / self._need
-        by_span = min((seen.last_us - seen.first_us) / max(self._span_us, 1), seen.records / LEAST_RECORDS)
+        closed = max(seen.records - self._open, 0)  # what a training would find, wherever it ends
+        by_records = closed / self._need
+        by_span = min((seen.last_us - seen.first_us) / max(self._span_us, 1), closed / LEAST_RECORDS)
         return max(by_records, by_span)
 
     def _count(self, batch: Batch) -> None:

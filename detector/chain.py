@@ -323,7 +323,7 @@ def _learn(state: StreamState, work: Work) -> None:
         work.clean,
         work.accepted.window[here, -1],
         work.accepted.jump[here],
-        state.decision.core["pace"][slots],
+        work.ruling.model.follow_share * state.decision.core["pace"][slots],
     )
     if len(completed):
         begin_medians(state.decision, slots[completed], work.ruling.prior)

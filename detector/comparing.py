@@ -22,6 +22,7 @@ from ..models.version import Version
 from ..pipelines.location import FEWEST
 from ..pipelines.windows import Verdict
 from ..thresholds.compare import Comparison, Window, compare
+from ..thresholds.shapes import Shapes, shapes
 from .outcome import Outcome, unscored
 from .replay import Step
 from .replay_setup import prepare
@@ -127,6 +128,7 @@ class Compared(NamedTuple):
     entities: Entities
     hours: float
     """Share of the records of both windows that lie in the same hours of the day."""
+    shapes: Shapes
 
 
 def gather(settings: Settings, stream: Stream, rulings: Rulings, source: Source) -> Gathered:
@@ -209,7 +211,8 @@ def weigh(reference: Gathered, present: Gathered, version: Version) -> Compared:
             )
     levelled = _window(present, index, table, version, _levels(now.values) - _levels(before.values))
     hours = _same_hours(reference.time_us, present.time_us)
-    return Compared(compare(before, now, levelled), entities, hours)
+    found = compare(before, now, levelled)
+    return Compared(found, entities, hours, shapes(before, now, found))
 
 
 def _take(outcome: Outcome, rows: Sample, windows: Sample) -> None:

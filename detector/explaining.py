@@ -21,7 +21,7 @@ CONSERVATIVE = {
     "short_history": "the threshold is set carefully, for the entity's history is short; with more of it, it will fall",
 }
 ENDS = {
-    Resolution.RECOVERED: "three records in a row lay below the threshold less {exit_margin:g}",
+    Resolution.RECOVERED: "{exit_k} records in a row lay below the threshold less {exit_margin:g}",
     Resolution.GONE: "the entity was not seen for {gone_after}, by the newest event time of its partition",
     Resolution.LEVEL_CHANGE: (
         "it had lasted {level_change_after}, so what it shows is the new ordinary; the slow average was set anew"
@@ -29,8 +29,8 @@ ENDS = {
     Resolution.OPERATOR: "somebody closed it by hand",
 }
 DAMPED = (
-    "the score lay below the threshold less {exit_margin:g} for longer than the usual three records in a row, as the "
-    "entity flaps"
+    "the score lay below the threshold less {exit_margin:g} for longer than the usual {exit_k} records in a row, as "
+    "the entity flaps"
 )
 ABOUT_RECORDS = {
     Kind.ABSENCE: "No record of {entity} with a value for {absent_after} ([incidents] absent_after), by the newest "

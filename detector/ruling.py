@@ -34,7 +34,9 @@ class Model(NamedTuple):
     reference: dict[str, NDArray[np.float64]]
     """Signal -> [2] mean and sd of block means in training: what drift is measured against."""
     period_us: int
-    """The period of event time at whose turns a location follows its entity."""
+    """The period of event time at whose turns a location follows its entity; NO_PERIOD where none does."""
+    follow_share: float
+    """The pace of that, as a share of the pace of the slow average of the score."""
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ArtefactError
 from ..models.panel import Scorer
 from ..models.version import Version
-from ..pipelines.location import period_of
+from ..pipelines.location import NO_PERIOD, period_of
 from ..pipelines.schema import FeatureSchema
 from ..thresholds.budget import default_budget, parse_budget
 from ..thresholds.calibration import of_arrays, stack, take
@@ -39,8 +39,10 @@ LEAST_CAP = 5
 CAP_SHARES = 10.0
 
 
-def loaded(version: Version, schema: FeatureSchema) -> Model:
+def loaded(version: Version, schema: FeatureSchema, follow: float) -> Model:
     """A version made ready to score records of `schema`; compiles its panel.
+
+    `follow` is `[stream] follow`.
 
     Raises:
         KeyError: the version uses a feature that the stream does not have.
@@ -60,7 +62,8 @@ def loaded(version: Version, schema: FeatureSchema) -> Model:
             signal: np.array([version.reference["mean"][i], version.reference["sd"][i]])
             for i, signal in enumerate(TRAINED)
         },
-        period_of(float(records), span_us),
+        period_of(float(records), span_us) if follow else NO_PERIOD,
+        1.0 / follow if follow else 0.0,
     )
 
 
@@ -191,6 +194,7 @@ def rules_of(incidents: Incidents, changed: dict[str, Any], most: int) -> Rules:
     return Rules(
         k=now.k,
         m=now.m,
+        exit_k=now.exit_k,
         exit_margin=now.exit_margin,
         fast_margin=now.fast_margin,
         level_change_us=int(now.level_change_after),

@@ -115,9 +115,12 @@ class Incidents(msgspec.Struct, frozen=True, kw_only=True):
 
     k: Annotated[int, Meta(description="Anomalous records that open an incident …", ge=1, le=7)] = 2
     m: Annotated[int, Meta(description="… among this many in a row.", ge=1, le=7)] = 3
+    exit_k: Annotated[
+        int, Meta(description="Records in a row that end an incident, all of them below …", ge=1, le=100)
+    ] = 5
     exit_margin: Annotated[
         float,
-        Meta(description="How far below the threshold the score must be to count as over.", ge=0.0, le=5.0),
+        Meta(description="… the threshold by at least this.", ge=0.0, le=5.0),
     ] = 0.1
     fast_margin: Annotated[
         float,

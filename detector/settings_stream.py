@@ -155,6 +155,15 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
             "belong to a stream's state: a model with others needs a stream with a new name."
         ),
     ] = ()
+    follow: Annotated[
+        float,
+        Meta(
+            description="What is ordinary moves: a location, mean and spread of each feature, follows its entity so "
+            "many times slower than the slow average of the score. 0: it stays as trained.",
+            ge=0.0,
+            le=1000.0,
+        ),
+    ] = 16.0
     lags: Annotated[
         int, Meta(description="Records that a model looks at together, the newest included.", ge=1, le=64)
     ] = 5

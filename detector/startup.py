@@ -68,7 +68,7 @@ def model_loader(
                 f"{', '.join(members_of(stream))}. Train a new version, or set [stream] members."
             )
         try:
-            return loaded(version, schema)
+            return loaded(version, schema, stream.follow)
         except KeyError as missing:
             raise ArtefactError(
                 f"{name} was trained on the feature {missing.args[0]!r}, which stream {stream.name} does not have any "

@@ -29,9 +29,6 @@ LIMIT = 500
 """Clean records from which an entity's own location comes."""
 FEWEST = 50
 """A channel with fewer present values among them keeps its group's location."""
-FOLLOW_SHARE = 1 / 16
-"""A location follows with this share of the pace of the slow average of the score: half of an entity's train records
-are its half-life, at least 1,600 records."""
 PERIOD_RECORDS = 256
 """A period of event time holds about so many records of an entity."""
 LEAST_SPREAD = 0.5
@@ -161,16 +158,16 @@ def learn(
     clean: NDArray[np.bool_],
     values: NDArray[np.float32],
     jumps: NDArray[np.float32],
-    pace: NDArray[np.float64],
+    gain: NDArray[np.float64],
     limit: int = LIMIT,
 ) -> NDArray[np.int64]:
     """Take in a scored segment: `values` [n, F] of its newest records and their `jumps`, NaN is missing.
 
-    `pace` [n] is that of the slow average of each row's entity. Returns the rows at which an entity completed; its own
-    location is in force from now on.
+    `gain` [n] is the weight of each row where a location follows. Returns the rows at which an entity completed; its
+    own location is in force from now on.
     """
     completed = np.empty(len(slots), np.int64)
-    found = _learn(state, slots, clean, values, jumps, pace, limit, completed)
+    found = _learn(state, slots, clean, values, jumps, gain, limit, completed)
     rows = completed[:found]
     if found:
         _take_over(state, slots[rows])
@@ -233,7 +230,7 @@ def _learn(
     clean: NDArray[np.bool_],
     values: NDArray[np.float32],
     jumps: NDArray[np.float32],
-    pace: NDArray[np.float64],
+    gain: NDArray[np.float64],
     limit: int,
     completed: NDArray[np.int64],
 ) -> int:
@@ -243,18 +240,18 @@ def _learn(
         learning = state.phase[slot] == LEARNING
         if not clean[row] or (learning and state.learnt[slot] >= limit):
             continue
-        gain = FOLLOW_SHARE * pace[row]
+        weight = gain[row]
         for j in range(values.shape[1]):
             x, r = np.float64(values[row, j]), np.float64(jumps[row, j])
             if np.isnan(x) or np.isnan(r):
                 continue
             far, jumped = x - state.mean[slot, j], r - state.jump_mean[slot, j]
             if not learning:
-                state.mean[slot, j] += gain * far
-                state.square[slot, j] = (1.0 - gain) * (state.square[slot, j] + gain * far * far)
-                state.jump_mean[slot, j] += gain * jumped
-                state.jump_square[slot, j] = (1.0 - gain) * (
-                    state.jump_square[slot, j] + gain * jumped * jumped
+                state.mean[slot, j] += weight * far
+                state.square[slot, j] = (1.0 - weight) * (state.square[slot, j] + weight * far * far)
+                state.jump_mean[slot, j] += weight * jumped
+                state.jump_square[slot, j] = (1.0 - weight) * (
+                    state.jump_square[slot, j] + weight * jumped * jumped
                 )
                 continue
             state.seen[slot, j] += 1

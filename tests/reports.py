@@ -8,7 +8,11 @@ page.page(facts.report(made.gathered, "web"))
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from collections.abc import Sequence
+from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -191,3 +195,38 @@ def ordinary() -> Calibration:
 def minutes(n: int, first: int = 0) -> NDArray[np.int64]:
     """n event times a minute apart."""
     return START_US + (first + np.arange(n, dtype=np.int64)) * MINUTE_US
+
+
+class Reader(HTMLParser):
+    """Tags, ids, links to parts of the page, and the text."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def stands_alone(content: str) -> None:
+    """A page loads nothing, its policy forbids it, and its links lead to its own parts."""
+    tags = Reader(content).tags
+    policy = next(a["content"] for t, a in tags if a.get("http-equiv") == "Content-Security-Policy") or ""
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for element in ("style", "script"):
+        body = re.search(f"<{element}>(.*?)</{element}>", content, re.DOTALL)
+        assert body
+        digest = base64.b64encode(hashlib.sha256(body[1].encode()).digest()).decode()
+        assert f"{element}-src 'sha256-{digest}'" in policy
+    assert not [a for _, a in tags if {"src", "style", "srcset", "action"} & a.keys()]
+    assert not re.search(r"https?:|url\(|@import", content)
+    targets = {a["href"] for t, a in tags if t == "a"}
+    ids = [a["id"] for _, a in tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {str(t).removeprefix("#") for t in targets} <= set(ids)

@@ -12,8 +12,9 @@ The first line that holds decides: while values are missing, whatever else moved
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .compare import Comparison, Feature
 
@@ -71,6 +72,18 @@ def advise(found: Comparison) -> Advice:
             Action.NOTHING, f"{_features(len(changed))} moved, but not the score: the thresholds hold"
         )
     return Advice(Action.NOTHING, "neither the score nor a feature moved")
+
+
+def remarks(feature: Mapping[str, Any]) -> list[str]:
+    """What there is to say of a feature in a few words; it is given as a mapping."""
+    told = {
+        "moved": feature["moved"] and not feature["level"],
+        "level moved": feature["level"],
+        "missing moved": feature["lost"],
+        "constant": feature["constant"],
+        "too few values": math.isnan(feature["psi"]),
+    }
+    return [name for name, holds in told.items() if holds]
 
 
 def _features(count: int) -> str:

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from .calibration import Calibration, level_by_rule, stack, take
 from .constants import DAY_US, REFRESH, Caution
 from .opening import opening_level, openings_at, row
+from .run_length import UNKNOWN, RunLength, draws_within, mean_run_length
 from .state import Rules
+
+SEED = 0
+"""Every history is replayed by draws of its own, so that none depends on which others are asked about."""
 
 
 class History(NamedTuple):
@@ -37,6 +41,8 @@ class Change(NamedTuple):
     """The same at the new level; the budget itself where the history is too short to see one."""
     observed: float
     """Incidents a day that have opened."""
+    run_length: RunLength
+    """Between false incidents at the new level; UNKNOWN without a history that `suffices`."""
     caution: Caution
     records: int
 
@@ -56,12 +62,14 @@ def recalibrate(
     entities keep their calibration; their line shows the level that the openings counted in it ask for at that budget.
     """
     rows, changes = [], []
+    draws = draws_within(sum(len(history.score) for history in histories if suffices(history)))
     for history in histories:
         own = take(current, [history.row])
         half_life, before = float(own.half_life[0]), float(own.level[0])
         if not suffices(history):
             level, caution = level_by_rule(own, 0, share)
             expected = expected_after = observed = float("nan")
+            between = UNKNOWN
         else:
             start = float(np.median(history.score))
             found = opening_level(
@@ -91,6 +99,17 @@ def recalibrate(
             if caution:
                 expected_after = share
             observed = _a_day(history.opened, found.span_us)
+            between = mean_run_length(
+                history.score,
+                history.time_us,
+                half_life=half_life,
+                rules=rules,
+                level=level,
+                start=start,
+                block=int(found.blocks[0]),
+                draws=draws,
+                rng=np.random.default_rng(SEED),
+            )
         changes.append(
             Change(
                 history.entity,
@@ -99,6 +118,7 @@ def recalibrate(
                 expected,
                 expected_after,
                 observed,
+                between,
                 caution,
                 len(history.score),
             )

@@ -156,7 +156,7 @@ class Rules(NamedTuple):
     k: int = 2
     """Anomalous records among the last `m` that open an incident."""
     m: int = 3
-    exit_k: int = 3
+    exit_k: int = 5
     """Records in a row below threshold - exit_margin that resolve it."""
     exit_margin: float = 0.1
     fast_margin: float = 2.0

@@ -9,7 +9,9 @@ bar is not met, 2 where it cannot run.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +21,8 @@ from typing import Any
 from .. import report
 from ..report import Bar, say
 from . import cases, data
+from .bench import Bench
+from .panel import FLOOR
 
 
 def main() -> int:
@@ -37,7 +41,7 @@ def main() -> int:
     bars: list[Bar] = []
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
-        bench = cases.Bench(Path(name), told.judge.absolute(), say)
+        bench = Bench(Path(name), told.judge.absolute(), say)
         for case in [told.only] if told.only else list(cases.TABLE):
             begun = time.monotonic()
             found, measured[case] = cases.TABLE[case](bench)
@@ -51,8 +55,28 @@ def main() -> int:
     lines = report.head(where) + report.table(bars) + tables(measured)
     print("\n".join(lines))
     if told.record:
+        if drawn := _drawn(told.judge.absolute(), measured):
+            lines += ["", f"![VUS-PR by detector and by entity]({drawn.name})"]
         report.record("detection", lines)
     return 0 if all(bar.met for bar in bars) else 1
+
+
+def _drawn(judge: Path, measured: dict[str, Any]) -> Path | None:
+    """The panel as a picture beside the record of it, where it was run."""
+    if "panel" not in measured:
+        return None
+    vus = {
+        who: one["vus_pr"]
+        for who, one in measured["panel"].items()
+        if isinstance(one, dict) and "vus_pr" in one
+    }
+    out = report.DOCS.with_name("benchmarks-detection.svg")
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(vus, file)
+        file.flush()
+        command = [str(judge), "-m", "benchmarks.detection.judge", "plot", file.name, str(out)]
+        subprocess.run(command, cwd=data.ROOT, check=True)
+    return out
 
 
 def tables(measured: dict[str, Any]) -> list[str]:
@@ -79,8 +103,24 @@ def tables(measured: dict[str, Any]) -> list[str]:
             told.append(f"| {who} | {' | '.join(cells)} |")
         random = detectors["tocsin"]["base_rate_by_set"]
         told.append(f"| (a random score, AUC-PR) | {' | '.join(f'{random[s]:.3f}' for s in sets)} | | | | |")
+    for case in ("seeds", "choices", "profiles"):
+        rows = {name: one for name, one in measured.get(case, {}).items() if isinstance(one, dict)}
+        if rows:
+            told += ["", f"| {case} | VUS-PR | events found | others a day | inside |", "|---" * 5 + "|"]
+            told += [
+                f"| {name} | {one['vus_pr']:.4f} | {one['recall']:.3f} | {one['others_per_day']:.2f} | "
+                f"{one['inside']:.3f} |"
+                for name, one in rows.items()
+            ]
+    if found := measured.get("rate", {}).get("run_length"):
+        said = "the time between two false incidents, said from half of that third for its other half"
+        counts = f"{found['expected']:.1f} openings in all, {found['counted']} counted"
+        told += [
+            "",
+            f"- {said}: {counts}; the intervals of {found['meet']} of {found['entities']} entities meet",
+        ]
     if own := measured.get("panel", {}).get("tocsin"):
-        floor = measured["panel"][cases.FLOOR]["vus_pr"]
+        floor = measured["panel"][FLOOR]["vus_pr"]
         told += [
             "",
             "| entity | VUS-PR | lag-PCA | events | found | others a day | median delay, min |",

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 TOP = 1000
 """All features, so that a ranking can be judged."""
+OWN = "calibration."
 TOCSIN = [sys.executable, "-m", "tocsin.detector.cli"]
 CONFIGURATION = '[stream]\nname = "{name}"\n\n[registry]\npath = "registry"\n'
 
@@ -68,12 +69,13 @@ class Stream:
             found[name] = Scores(*(column[rows] for column in columns), [features[i] or [] for i in rows])
         return found
 
-    def levels(self) -> dict[str, float]:
-        """The opening level of each entity of the newest version."""
+    def calibration(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+        """The entities of the newest version, and its calibration: a row for each of them in every array."""
         version = max((self.folder / "registry").glob("*/v*"))
-        names = json.loads((version / "manifest.json").read_text())["entities"]
-        level = load_file(version / "calibration.safetensors")["calibration.level"]
-        return dict(zip(names, level.tolist(), strict=False))
+        names: list[str] = json.loads((version / "manifest.json").read_text())["entities"]
+        arrays = load_file(version / "calibration.safetensors")
+        own = {key.removeprefix(OWN): array for key, array in arrays.items() if key.startswith(OWN)}
+        return names, {key: array[: len(names)] for key, array in own.items()}
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(

@@ -17,6 +17,7 @@ from .common import (
     command_app,
     load_settings,
     moment,
+    notice,
     print_json,
     print_table,
 )
@@ -57,6 +58,9 @@ def drift(
         str | None,
         typer.Option(metavar="VERSION", help="Score both with this version, not what is in force."),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page about it all there, as HTML.")
+    ] = None,
     config: ConfigOption = None,
     stream: StreamOption = None,
     json: JsonOption = False,
@@ -65,8 +69,12 @@ def drift(
     from ...thresholds.advice import advise
     from ..comparing import Source, gather, weigh
     from ..replay_setup import opened, rulings_now, rulings_of
+    from ..report.compared import Facts, page
+    from ..report.frame import check_writable, write
 
     present, reference = _windows(since, until, data or [], against or [], against_until)
+    if report:
+        check_writable(report)
     settings = load_settings(config)
     chosen = settings.stream(stream)
     if model is not None or since is None:
@@ -81,16 +89,22 @@ def drift(
     advice = advise(compared.found)
     given = [*(["-c", str(config)] if config else []), *(["--stream", stream] if stream else [])]
     command = _next(advice.action, since, until, data or [], given)
+    notes = _notes(before, now, compared)
     said = {
         "stream": chosen.name,
         "model": used.name,
         **_facts(before, now, compared),
+        "notes": notes,
         "advice": {"do": str(advice.action), "why": advice.why, "next": command},
     }
+    if report:
+        write(report, page(Facts(chosen.name, used.name, before, now, compared, notes, advice, command)))
     if json:
         print_json(said)
     else:
         _show(said)
+    if report:
+        notice(f"the report is in {report}")
 
 
 def _windows(
@@ -164,7 +178,6 @@ def _facts(before: Gathered, now: Gathered, compared: Compared) -> dict[str, Any
         "features": features,
         "moved": [names[one.feature] for one in moved(found)],
         "lost": [names[one.feature] for one in lost(found)],
-        "notes": _notes(before, now, compared),
     }
 
 
@@ -246,17 +259,11 @@ def _latent(latent: dict[str, Any] | None) -> str:
 
 
 def _line(one: dict[str, Any]) -> tuple[str, ...]:
+    from ...thresholds.advice import remarks
+
     figures = (_fixed(one[key]) for key in ("psi", "psi_limit", "wasserstein"))
     before, now = one["missing"]
-    remarks = {
-        "moved": one["moved"] and not one["level"],
-        "level moved": one["level"],
-        "missing moved": one["lost"],
-        "constant": one["constant"],
-        "too few values": math.isnan(one["psi"]),
-    }
-    remark = ", ".join(name for name, holds in remarks.items() if holds)
-    return one["feature"], *figures, _share(before), _share(now), remark
+    return one["feature"], *figures, _share(before), _share(now), ", ".join(remarks(one))
 
 
 def _span(window: dict[str, Any]) -> tuple[str | None, str | None]:

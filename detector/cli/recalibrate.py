@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 app = command_app()
 SHOWN = 20
+UNITS = (("d", 1.0), ("h", 1 / 24), ("min", 1 / 1440))
+"""And their length in days."""
 
 
 @app.command(no_args_is_help=False)
@@ -93,13 +96,18 @@ def recalibrate(
     if json:
         _told(version, json, {"budget": proposal.budget.text, "entities": shown})
         return
-    columns = ("entity", "level", "new", "expected/day", "new", "observed/day", "records", "remark")
+    columns = ("entity", "level", "new", "a day", "new", "seen", "every", "records", "remark")
     most = sorted(shown, key=lambda row: -abs(row["level_after"] - row["level_before"]))[:SHOWN]
-    print_table(columns, [tuple(row.values()) for row in most])
+    print_table(columns, map(_line, most), wrap=("entity", "remark"))
     if len(shown) > len(most):
         notice(f"… and {len(shown) - len(most)} more entities; --json lists all.")
     if any(kept(row) for row in proposal.rows):
         notice("kept: too few recent scores; a new budget moves the level at the entity's next refresh.")
+    if any(row.caution and not kept(row) for row in proposal.rows):
+        notice(
+            "short history: the budget allows less than one alert in it. The new level rests on the fitted tail, and "
+            '"every" tells little more than its lower end.'
+        )
     typer.echo(
         f"new entities: level {proposal.prior_before:.3f} -> {proposal.prior_after:.3f}; "
         f"budget {proposal.budget.text} over {proposal.entities} entities"
@@ -167,6 +175,9 @@ def _table(proposal: Proposal) -> list[dict[str, Any]]:
             "expected_before": row.expected_before,
             "expected_after": row.expected_after,
             "observed": row.observed,
+            "days_between": row.run_length.mean,
+            "days_between_low": row.run_length.low,
+            "days_between_high": row.run_length.high,
             "records": row.records,
             "remark": "kept"
             if kept(row)
@@ -176,6 +187,32 @@ def _table(proposal: Proposal) -> list[dict[str, Any]]:
         }
         for row in proposal.rows
     ]
+
+
+def _line(row: dict[str, Any]) -> tuple[object, ...]:
+    figures = ("level_before", "level_after", "expected_before", "expected_after", "observed")
+    return (
+        row["entity"],
+        *(round(row[name], 3) for name in figures),
+        every(row["days_between"], row["days_between_low"], row["days_between_high"]),
+        row["records"],
+        row["remark"],
+    )
+
+
+def every(mean: float, low: float, high: float) -> str | None:
+    """The mean of days between two alerts and its 95 % interval: `1.1 d (0.7-2)`, or `> 3.4 d` without upper end."""
+    if math.isnan(mean):
+        return None
+    bounded = math.isfinite(high)
+    unit, size = next((one for one in UNITS if (mean if bounded else low) >= one[1]), UNITS[-1])
+    about, least, most = (_two(days / size) for days in (mean, low, high))
+    return f"{about} {unit} ({least}-{most})" if bounded else f"> {least} {unit}"
+
+
+def _two(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:.2g}" if value < 10.0 else f"{value:.0f}"
 
 
 def _told(version: int | None, json: bool, content: dict[str, Any]) -> None:

@@ -100,8 +100,8 @@ def replay(
 
 
 def _gathering(prepared: Prepared, path: Path) -> Gathered:
+    from ..report.frame import check_writable
     from ..report.gather import Gathered
-    from ..report.page import check_writable
 
     check_writable(path)
     return Gathered(prepared.state)

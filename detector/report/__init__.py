@@ -1,1 +1,1 @@
-"""The replay report: what a replay found, gathered while it runs, as one page that needs nothing else."""
+"""Pages that need nothing else: what a replay found, and what moved between two windows."""

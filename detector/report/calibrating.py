@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -80,7 +79,7 @@ def _histogram(one: Calibrated) -> Html:
         f"opening level {words.fixed(one.level)}"
     )
     labels = [words.number(10**power) for power in powers]
-    return _small(
+    return charts.small(
         "Records learned, by score less a share of its slow average",
         plot,
         said,
@@ -108,7 +107,7 @@ def _openings(one: Calibrated) -> Html:
         charts.upright([int(x(one.level))], "level") if math.isfinite(one.level) else None,
     )
     said = f"Openings a day at each level, against a budget of {words.number(one.budget)} a day"
-    return _small(
+    return charts.small(
         "Incidents a day that each level would have opened"
         + (", cut off at the top" if largest > most else ""),
         plot,
@@ -116,16 +115,4 @@ def _openings(one: Calibrated) -> Html:
         charts.y_axis(y, marks),
         charts.x_axis(x, [(mark, words.number(mark)) for mark in words.ticks(0.0, x.high, 6)]),
         [("rate", "openings a day"), ("budget", "budget"), ("level", "opening level")],
-    )
-
-
-def _small(
-    title: str, plot: Html, said: str, y_axis: Html, x_axis: Html, keys: Sequence[tuple[str, str]]
-) -> Html:
-    return el(
-        "figure",
-        el("p", title, class_="chart-title"),
-        el("div", y_axis, charts.described(plot, said), el("span"), x_axis, class_="chart"),
-        el("figcaption", *(el("span", name, class_=f"key {css}") for css, name in keys)),
-        class_="small",
     )

@@ -5,6 +5,7 @@ Coordinates are whole numbers on a canvas of WIDTH x HEIGHT, so that a path of a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -165,16 +166,16 @@ def readings(series: Series, x: Scale) -> str:
 def bars(rows: Sequence[tuple[object, float, str]]) -> Html:
     """Names with a bar each, the longest first: (name, length, what is written behind)."""
     longest = max((length for _, length, _ in rows), default=0.0) or 1.0
+    return barred([(name, bar(length / longest), said) for name, length, said in rows])
+
+
+def barred(rows: Sequence[tuple[object, Html, str]]) -> Html:
+    """Names, each with a bar and with what is written behind it."""
     return el(
         "ul",
         *(
-            el(
-                "li",
-                el("span", name, class_="name"),
-                bar(length / longest),
-                el("span", said, class_="figure"),
-            )
-            for name, length, said in rows
+            el("li", el("span", name, class_="name"), drawn, el("span", said, class_="figure"))
+            for name, drawn, said in rows
         ),
         class_="bars",
     )
@@ -182,10 +183,38 @@ def bars(rows: Sequence[tuple[object, float, str]]) -> Html:
 
 def bar(part: float) -> Html:
     """A bar that fills a part of its box."""
-    filled = el("rect", x=0, y=0, height="100%", width=f"{100 * min(max(part, 0.0), 1.0):.1f}%")
-    return el("svg", filled, class_="bar", aria_hidden="true")
+    return el("svg", _filled(part), class_="bar", aria_hidden="true")
+
+
+def gauge(value: float, limit: float) -> Html:
+    """A figure beside its limit, which the mark in the middle stands for; a full bar is twice the limit or more.
+
+    Without a figure there is neither bar nor mark.
+    """
+    if not math.isfinite(value):
+        return el("svg", class_="bar", aria_hidden="true")
+    mark = el("rect", x="50%", y=0, width=2, height="100%", class_="limit")
+    css = "bar over" if value > limit else "bar"
+    return el("svg", _filled(value / limit / 2.0), mark, class_=css, aria_hidden="true")
+
+
+def _filled(part: float) -> Html:
+    return el("rect", x=0, y=0, height="100%", width=f"{100 * min(max(part, 0.0), 1.0):.1f}%")
 
 
 def described(plot: Html, said: str, **attributes: Any) -> Html:
     """A plot with what it shows in words."""
     return el("div", plot, class_="plot", role="img", aria_label=said, **attributes)
+
+
+def small(
+    title: str | None, plot: Html, said: str, y_axis: Html, x_axis: Html, keys: Sequence[tuple[str, str]]
+) -> Html:
+    """A low figure: a plot with its axes, what it shows in words, and its keys (class, name) below."""
+    return el(
+        "figure",
+        el("p", title, class_="chart-title") if title else None,
+        el("div", y_axis, described(plot, said), el("span"), x_axis, class_="chart"),
+        el("figcaption", *(el("span", name, class_=f"key {css}") for css, name in keys)),
+        class_="small",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 _VOID = frozenset({"meta", "link", "br", "hr", "input"})
@@ -54,3 +54,15 @@ def scrolled(name: str, content: Html, css: str = "scroll") -> Html:
 def chips(facts: Iterable[tuple[str, object]]) -> Html:
     """Short facts in a row: what, and how much."""
     return el("dl", *(el("div", el("dt", key), el("dd", value)) for key, value in facts), class_="chips")
+
+
+def cards(facts: Sequence[tuple[str, str, str]]) -> Html:
+    """Figures in large print: what, how much, and a remark."""
+    return el(
+        "dl",
+        *(
+            el("div", el("dt", name), el("dd", value), el("dd", said, class_="aside"), class_="card")
+            for name, value, said in facts
+        ),
+        class_="cards six" if len(facts) == 6 else "cards",
+    )

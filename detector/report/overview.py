@@ -10,7 +10,7 @@ from . import charts, words
 from .charts import WIDTH, Scale
 from .facts import DETAILED, Entity, Report
 from .gather import FIRING, LABELLED
-from .markup import Html, el, join, name_of, scrolled
+from .markup import Html, cards, el, join, name_of, scrolled
 from .prose import DEFINITIONS, MEANINGS, WHY
 
 
@@ -18,7 +18,7 @@ def summary(facts: Report) -> Html:
     """What was replayed and what came of it."""
     unscored = {name: n for name, n in facts.verdicts.items() if name != "scored" and n}
     rate = facts.openings / facts.entity_days if facts.entity_days else math.nan
-    cards = [
+    given = [
         ("Incidents", words.number(facts.openings), _severities(facts)),
         (
             "Entities with incidents",
@@ -42,7 +42,7 @@ def summary(facts: Report) -> Html:
     return el(
         "section",
         el("h2", "Summary", id="summary"),
-        _cards(cards),
+        cards(given),
         _no_scores(facts),
         el(
             "div",
@@ -97,17 +97,6 @@ def _no_scores(facts: Report) -> Html | None:
     return el("p", said, class_="notice", role="note")
 
 
-def _cards(cards: list[tuple[str, str, str]]) -> Html:
-    return el(
-        "dl",
-        *(
-            el("div", el("dt", name), el("dd", value), el("dd", said, class_="aside"), class_="card")
-            for name, value, said in cards
-        ),
-        class_="cards six" if len(cards) == 6 else "cards",
-    )
-
-
 def quality(facts: Report) -> Html | None:
     """The figures on labelled data; None where there are no labels."""
     one = facts.quality
@@ -118,7 +107,7 @@ def quality(facts: Report) -> Html | None:
     return el(
         "section",
         el("h2", "Quality against the labels", id="quality"),
-        _cards(
+        cards(
             [
                 ("Event recall", words.share(one.recall), f"{one.found} of {one.events} events found"),
                 (

@@ -1,4 +1,4 @@
-"""What the page says in whole sentences: reasons, definitions, the meaning of its words."""
+"""What the pages say in whole sentences: reasons, definitions, the meaning of its words."""
 
 from __future__ import annotations
 
@@ -72,5 +72,44 @@ MEANINGS: Final = (
         """Time is cut into buckets of equal width, at most 1,024 an entity and fewer where there are thousands; each
         shows the lowest and the highest value that occurred in it, so no peak is lost. A bar marks a bucket that holds
         at least one such record, so what is short looks as wide as a bucket.""",
+    ),
+)
+
+COMPARED: Final = (
+    MEANINGS[0],
+    (
+        "PSI",
+        """The population stability index: the sum of (a - e) ln(a / e) over the shares of the reference (e) and of the
+        present (a) in the reference's deciles. Below 0.1 little has changed, above 0.25 much.""",
+    ),
+    (
+        "limit",
+        """What has to be exceeded: what chance does between two windows of these sizes, asked of the reference, and at
+        least what is worth a word.""",
+    ),
+    (
+        "moved",
+        """A figure is beyond its limit.""",
+    ),
+    (
+        "level moved",
+        """Moved back by the difference of the medians it would not have moved.""",
+    ),
+    (
+        "missing moved",
+        """The share of records without the feature is another one, up or down.""",
+    ),
+    (
+        "beyond the 95 % point",
+        """The share of the present scores above what 5 % of the reference's exceed: alerts come from there.""",
+    ),
+    (
+        "distance",
+        """The Wasserstein distance: how far apart values of equal rank are, in the mean.""",
+    ),
+    (
+        "latent",
+        """What the model's autoencoder makes of each record's window: some eight numbers, the units. Both windows are
+        taken as Gaussians, and their squared Frechet distance as a share of the reference's variance.""",
     ),
 )

@@ -79,10 +79,6 @@ END_OF_PARTITION = KafkaError._PARTITION_EOF
 EVICTED = KafkaError._MAX_POLL_EXCEEDED
 
 
-LOST = KafkaError(KafkaError._FATAL, "the client has failed for good, its log says why")
-"""A fatal error of which nothing else is known."""
-
-
 def reason(error: KafkaError) -> str:
     """The error as one phrase, with librdkafka's name for it."""
     return f"{error.str()} ({error.name()})"
@@ -147,6 +143,7 @@ class Watch:
         self.errors: Counter[str] = Counter()
         self.login: KafkaError | None = None
         self.doubt = False  # whether a topic may be gone or closed to this client: worth a look
+        self._last_words = "the client has failed for good"
 
     def on_error(self, error: KafkaError) -> None:
         """librdkafka's `error_cb`: informational, the client goes on by itself."""
@@ -182,9 +179,20 @@ class Watch:
             error = self.login
         return typed(error, what, bootstrap)
 
+    def log(self, level: int, form: str, facility: str, client: str, text: str) -> None:
+        """librdkafka's `logger`. A fatal error's text is kept first: the line after may be the one that loses
+        the error itself, when both are told in one poll."""
+        if facility == "FATAL":
+            self._last_words = text
+        QUIET.log(level, form, facility, client, text)
+
+    def fatal(self) -> KafkaError:
+        """The fatal error whose exception was lost, by the client's log."""
+        return KafkaError(KafkaError._FATAL, self._last_words)
+
     def settings(self) -> dict[str, Any]:
         """The callbacks, for a client's configuration."""
-        return {"error_cb": self.on_error, "stats_cb": self.on_statistics, "logger": QUIET}
+        return {"error_cb": self.on_error, "stats_cb": self.on_statistics, "logger": self}
 
 
 class Quiet(logging.Filter):

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ...errors import DeliveryFailed
 from .base import Headers, StillWaiting
-from .faults import LOST, Watch, cause, reason, setting
+from .faults import Watch, cause, reason, setting
 
 BLOCK_S = 60.0
 """How long `produce` waits for room in the queue."""
@@ -128,9 +128,9 @@ class KafkaProducer:
         except KafkaException as exception:
             self._fatal = cause(exception)
         except SystemError as exception:
-            # A callback that ran after it wraps the error, or loses it: then only the client's own log names it.
+            # A callback that ran after it wraps the error, or loses it.
             told = exception.__cause__
-            self._fatal = cause(told) if isinstance(told, KafkaException) else LOST
+            self._fatal = cause(told) if isinstance(told, KafkaException) else self._watch.fatal()
         return self.waiting
 
     def _raise_fatal(self) -> None:

@@ -1,7 +1,6 @@
 """The replay report in a real browser: no network, no complaint, by keyboard, in light and dark, on paper."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,21 +41,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     page.write(path, facts.report(made.gathered, "web"))
     return path
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def browser(shared: Browser) -> Browser:
-    shared.complaints.clear()
-    shared.asked.clear()
-    shared.media()
-    shared.size(1280, 900)
-    return shared
 
 
 def test_it_opens_without_network_or_complaint(browser: Browser, report: Path) -> None:
@@ -154,33 +138,9 @@ def test_everything_can_be_done_with_the_keyboard(browser: Browser, report: Path
 
 def test_everything_that_can_be_used_has_a_name(browser: Browser, report: Path) -> None:
     browser.open(report)
-    nameless = """[...document.querySelectorAll('a, button, select, [role=slider], [role=region], [role=img], table')]
-        .filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || (e.labels && e.labels.length)))
-        .map(e => e.outerHTML.slice(0, 80)).join()"""
-    assert browser.evaluate(nameless) == ""
+    assert browser.nameless() == ""
     assert browser.evaluate("document.documentElement.lang") == "en"
     assert browser.evaluate("document.querySelectorAll('h1').length") == 1
-
-
-CONTRAST = """(() => {
-  const light = (c) => c.match(/[\\d.]+/g).slice(0, 3).map(Number).map((v) => v / 255)
-    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = (e) => {
-    for (; e; e = e.parentElement) {
-      const c = getComputedStyle(e).backgroundColor;
-      if (!/, 0\\)$/.test(c)) return c;
-    }
-    return 'rgb(255, 255, 255)';
-  };
-  let worst = 99;
-  for (const e of document.querySelectorAll('p, dt, dd, th, td, a, button, span, summary, h1, h2, h3, h4, strong')) {
-    if (!e.offsetHeight || !e.textContent.trim()) continue;
-    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
-    worst = Math.min(worst, (a + 0.05) / (b + 0.05));
-  }
-  return worst;
-})()"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -191,7 +151,7 @@ def test_it_is_legible_and_fits(browser: Browser, report: Path, scheme: str, wid
     browser.open(report)
     ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(15, 20, 26)") == (scheme == "dark")
-    assert browser.evaluate(CONTRAST) >= 4.5
+    assert browser.contrast() >= 4.5
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     plot = "document.querySelector('.entity.current .plot path.score').getBoundingClientRect()"
     assert browser.evaluate(f"{plot}.width") > width / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ name = "hosts"
 entity = "host"
 time = "ts"
 topics = ["telemetry"]
+{stream}
 [registry]
 path = "{folder}/registry"
 [train]
@@ -42,9 +44,11 @@ def configured(
     admin.create("telemetry", 1)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
-    def make(train: str = "") -> Settings:
+    def make(train: str = "", stream: str = "") -> Settings:
         path = tmp_path / "tocsin.toml"
-        path.write_text(CONFIG.format(folder=tmp_path, bootstrap=embedded.bootstrap, train=train))
+        path.write_text(
+            CONFIG.format(folder=tmp_path, bootstrap=embedded.bootstrap, train=train, stream=stream)
+        )
         return load(path)
 
     return make
@@ -175,3 +179,33 @@ def test_what_was_counted_may_be_too_few_to_train_on(
             min_records=options.min_records,
             min_span_us=options.min_span_us,
         )
+
+
+LONG = """
+format = "json_long"
+period = "1s"
+wait = "3s"
+"""
+
+
+def test_periods_that_may_still_be_open_are_not_counted_on(
+    embedded: EmbeddedBroker, configured: Callable[..., Settings]
+) -> None:
+    """A training that begins as soon as the count says so finds enough, and need not be tried again."""
+    settings = configured("min_records = 100", LONG)
+    stream = settings.streams[0]
+    collector = Collector(embedded, stream, settings)
+    producer = embedded.producer()
+    periods = 0
+    while not collector.progress().ready:
+        for metric in ("cpu", "memory"):
+            point = {"host": "a", "ts": 1_700_000_000 + periods, "metric": metric, "value": periods % 7}
+            producer.produce("telemetry", json.dumps(point).encode(), b"a", partition=0)
+        producer.flush(30)
+        periods += 1
+        counted(collector, periods)
+    collector.close()
+    producer.close()
+    assert 100 < periods <= 110
+    gathered = from_topics(embedded, stream, settings.decode, None, None)
+    assert 100 <= gathered.series[0].accepted < periods

@@ -20,6 +20,8 @@ from tocsin.detector.chain import Chain, Outcome
 from tocsin.detector.changelog import Restorer, encode_snapshot
 from tocsin.detector.changes import Resolve, Revert, unpack_arrays
 from tocsin.detector.ruling import NO_ROW, OF_MODEL
+from tocsin.detector.rulings import loaded, rules_of
+from tocsin.detector.settings import Incidents
 from tocsin.errors import StateError
 from tocsin.pipelines import location
 from tocsin.pipelines.records import NO_TIME, Records
@@ -122,6 +124,29 @@ def test_no_call_is_made_per_record(shared_stand: Stand, shared_fleet: Fleet) ->
 
 
 # -- what it says of itself ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("follow", [16.0, 0.0])
+def test_a_location_follows_or_stays_as_trained(
+    shared_stand: Stand, shared_fleet: Fleet, follow: float
+) -> None:
+    models = {
+        name: loaded(model.version, shared_stand.schema, follow)
+        for name, model in shared_stand.models.items()
+    }
+    life = life_of(shared_stand._replace(models=models), feed_of(shared_fleet, range(1), 0, 600))
+    while life.left(0):
+        life.take({0: 100})
+    model = models[shared_stand.names[0]]
+    trained = model.location[model.version.entities[shared_fleet.names[0]]]
+    assert (life.chain.state.location.location[0] == trained).all() == (follow == 0.0)
+
+
+def test_every_number_of_incidents_reaches_the_machine() -> None:
+    given = Incidents(k=3, m=5, exit_k=7, exit_margin=0.2, fast_margin=1.5, flap_after=4)
+    rules = rules_of(given, {"incidents.k": 4}, 10)
+    assert (rules.k, rules.m, rules.exit_k, rules.exit_margin) == (4, 5, 7, 0.2)
+    assert (rules.fast_margin, rules.flap_after, rules.cap) == (1.5, 4, 10)
 
 
 def test_describe_is_as_written(shared_stand: Stand) -> None:

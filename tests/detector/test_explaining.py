@@ -72,7 +72,7 @@ def test_the_fast_way_and_what_it_became() -> None:
 @pytest.mark.parametrize(
     ("reason", "said"),
     [
-        (Resolution.RECOVERED, "three records in a row lay below the threshold less 0.1"),
+        (Resolution.RECOVERED, "5 records in a row lay below the threshold less 0.1"),
         (Resolution.GONE, "the entity was not seen for 1d"),
         (Resolution.LEVEL_CHANGE, "it had lasted 1d, so what it shows is the new ordinary"),
         (Resolution.OPERATOR, "somebody closed it by hand"),
@@ -154,7 +154,7 @@ def test_an_entity_that_flaps_is_said_to() -> None:
     end = message(Status.RESOLVED, reason=Resolution.RECOVERED, in_a_row=3)
     text = words(message(in_a_row=3), end)
     assert "Incident 3 in a row, each opened within 1h of the recovery before it: the entity flaps" in text
-    assert "for longer than the usual three records in a row" in text
+    assert "for longer than the usual 5 records in a row" in text
     assert "flaps" not in words(
         message(in_a_row=2), message(Status.RESOLVED, reason=Resolution.RECOVERED, in_a_row=2)
     )

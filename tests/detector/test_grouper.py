@@ -324,7 +324,7 @@ def test_one_works_and_another_takes_over(kafka_broker: Broker, kafka_topic: Top
         until(lambda: working(second) == [True], "the first alone")
         with stage.life() as first:
             until(lambda: stage.committed() == [3, 0], "the group")
-            stage.publish(told("d", stream="others"), partition=1)  # passed over: no member, however soon it comes
+            stage.publish(told("d", stream="others"), partition=1)  # no member, however soon it comes
             until(lambda: sum(working(first, second)) == 1, "one of the two")
         until(lambda: working(second) == [True], "the one that stays")
         stage.publish(*(told(name, Status.RESOLVED) for name in "abc"))

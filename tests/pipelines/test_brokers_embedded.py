@@ -231,6 +231,35 @@ def test_a_producer_that_may_not_produce_at_all_says_so_for_good(
     producer.close()
 
 
+def test_a_fatal_error_that_the_client_lost_is_named_by_its_log(
+    embedded: EmbeddedBroker, topic: TopicFactory
+) -> None:
+    producer = embedded.producer()
+    producer.produce(topic(), b"x", partition=0)
+
+    class Losing:
+        """A client that logs a fatal error and then loses it, as confluent-kafka does when both meet in one poll."""
+
+        def __init__(self, client: object) -> None:
+            self._client = client
+
+        def flush(self, timeout_s: float) -> int:
+            producer._watch.log(2, "%s [%s] %s", "FATAL", "tocsin#1", "Fatal error: no such right")
+            raise SystemError
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._client, name)
+
+    client, producer._client = producer._client, Losing(producer._client)
+    with pytest.raises(DeliveryFailed, match=r"cannot go on: Fatal error: no such right"):
+        producer.flush(10)
+    producer._client = client
+    producer.close()
+
+
 def test_a_commit_of_an_older_generation_is_refused(embedded: EmbeddedBroker, topic: TopicFactory) -> None:
     name = topic()
     fill(embedded, name, 1)

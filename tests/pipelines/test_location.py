@@ -12,11 +12,11 @@ from tocsin.pipelines.location import LEARNING, NO_PERIOD, OWN, LocationState
 from tocsin.pipelines.records import NO_TIME
 from tocsin.thresholds.state import pace
 
-PACE = float(pace(100.0))
+GAIN = float(pace(16 * 100.0))
 
 
-def paces(rows: int) -> np.ndarray:
-    return np.full(rows, PACE)
+def gains(rows: int) -> np.ndarray:
+    return np.full(rows, GAIN)
 
 
 def no_turns(rows: int) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_the_learnt_location_is_the_one_that_training_would_fit() -> None:
     values[:, 5] = 0.0  # dead at nothing
     jumps = jump_residuals(values).astype(np.float32)
     state = learning(1, 6)
-    done = location.learn(state, np.zeros(600, np.int32), np.ones(600, bool), values, jumps, paces(600))
+    done = location.learn(state, np.zeros(600, np.int32), np.ones(600, bool), values, jumps, gains(600))
     assert done.tolist() == [499]
     assert state.phase[0] == OWN
     np.testing.assert_allclose(state.location[0], fit_location([values[:500]]), rtol=1e-5, atol=1e-6)
@@ -52,7 +52,7 @@ def test_records_in_incidents_teach_nothing_and_rare_channels_keep_the_group() -
     clean[100:250] = False
     values[100:250] += 1000
     state = learning(1, 2)
-    done = location.learn(state, np.zeros(700, np.int32), clean, values, values * 0, paces(700))
+    done = location.learn(state, np.zeros(700, np.int32), clean, values, values * 0, gains(700))
     assert done.tolist() == [649]
     assert abs(state.location[0, 0, 0]) < 0.2
     assert state.location[0, :, 1].tolist() == [np.float32(v) for v in (5.0, 2.0, 0.1, 1.0)]
@@ -67,20 +67,20 @@ def known(location_of: np.ndarray) -> LocationState:
 def test_entities_of_the_version_complete_nothing() -> None:
     state = known(np.ones((4, 1)))
     slots, values = np.zeros(900, np.int32), np.zeros((900, 1), np.float32)
-    assert len(location.learn(state, slots, np.ones(900, bool), values, values, paces(900))) == 0
+    assert len(location.learn(state, slots, np.ones(900, bool), values, values, gains(900))) == 0
     assert location.next_cut(state, slots, no_turns(900), 0) == 900
 
 
 def test_a_location_follows_clean_records_and_acts_from_the_next_period() -> None:
     state = known(np.array([[10.0], [1.0], [0.0], [1.0]]))
     rng = np.random.default_rng(0)
-    n = round(3 * 100 / location.FOLLOW_SHARE)
+    n = 3 * 16 * 100
     values = rng.normal(50.0, 5.0, (n, 1)).astype(np.float32)
     jumps = rng.normal(0.0, 3.0, (n, 1)).astype(np.float32)
     clean = np.arange(n) % 4 != 0
     values[~clean] += 1e6
     slots, times = np.zeros(n, np.int32), np.arange(n, dtype=np.int64)
-    location.learn(state, slots, clean, values, jumps, paces(n))
+    location.learn(state, slots, clean, values, jumps, gains(n))
     one = np.zeros(1, np.int32)
     location.follow(state, one, times[:1] + 1000, times[:1] + 1023, 1024)
     assert state.location[0, 0, 0] == 10.0, "the same period"
@@ -103,7 +103,7 @@ def test_a_channel_that_rests_keeps_half_of_its_spread() -> None:
     state = known(np.array([[0.0], [8.0], [0.0], [2.0]]))
     rest = np.zeros((200_000, 1), np.float32)
     location.learn(
-        state, np.zeros(len(rest), np.int32), np.ones(len(rest), bool), rest, rest, paces(len(rest))
+        state, np.zeros(len(rest), np.int32), np.ones(len(rest), bool), rest, rest, gains(len(rest))
     )
     location.follow(state, np.zeros(1, np.int32), np.array([1024]), np.array([1]), 1024)
     assert state.location[0, :, 0].tolist() == [0.0, 4.0, 0.0, 1.0]
@@ -172,7 +172,7 @@ def test_the_location_each_record_is_scored_with_depends_on_no_cut(
             location.follow(state, slots[part], times[part], last[slots[part]], 16)
             used.append(state.location[slots[part]])
             location.learn(
-                state, slots[part], clean[part], values[part], values[part], paces(end - start), limit
+                state, slots[part], clean[part], values[part], values[part], gains(end - start), limit
             )
             for row in range(start, end):
                 last[slots[row]] = times[row]

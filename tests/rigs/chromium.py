@@ -22,6 +22,29 @@ from typing import Any
 TIMEOUT_S = 60.0
 KEYS = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
 
+CONTRAST = """(() => {
+  const light = (c) => c.match(/[\\d.]+/g).slice(0, 3).map(Number).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const c = getComputedStyle(e).backgroundColor;
+      if (!/, 0\\)$/.test(c)) return c;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  let worst = 99;
+  for (const e of document.querySelectorAll('p, dt, dd, th, td, a, button, span, summary, h1, h2, h3, h4, strong')) {
+    if (!e.offsetHeight || !e.textContent.trim()) continue;
+    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
+    worst = Math.min(worst, (a + 0.05) / (b + 0.05));
+  }
+  return worst;
+})()"""
+NAMELESS = """[...document.querySelectorAll('a, button, select, [role=slider], [role=region], [role=img], table')]
+    .filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || (e.labels && e.labels.length)))
+    .map(e => e.outerHTML.slice(0, 80)).join()"""
+
 
 class Browser:
     """One page. No name has an address and no proxy answers: what it shows has to need no network."""
@@ -91,6 +114,14 @@ class Browser:
         found = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def contrast(self) -> float:
+        """The worst contrast of a text with its ground, of those that are seen."""
+        return float(self.evaluate(CONTRAST))
+
+    def nameless(self) -> str:
+        """What can be used or looked at and has no name that is read out."""
+        return str(self.evaluate(NAMELESS))
 
     def key(self, name: str) -> None:
         """Press a key, as a person at the keyboard."""

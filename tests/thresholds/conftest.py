@@ -13,7 +13,7 @@ from tocsin.thresholds.histogram import count
 from tocsin.thresholds.state import Decided, Rows, Rules, init, init_parts, restart
 
 MINUTE = 60_000_000
-DEFAULT = Rules(k=3, m=5)
+DEFAULT = Rules(k=3, m=5, exit_k=3)
 """Rules under which one or two anomalous records are not yet an incident, so that timelines have a pending."""
 
 

@@ -156,7 +156,7 @@ def expecting(one: Any, minutes: int, by: int = 7) -> None:
 def test_an_expected_incident_says_so_counts_nowhere_and_counts_in_the_cap(
     bench: Any, calibrated: Calibrated
 ) -> None:
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=2))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, cap=2))
     span = int(one.core("span_us"))
     expecting(one, 60)
     run(one, WEAK + WEAK + WEAK)
@@ -194,7 +194,7 @@ def test_beyond_the_time_said_an_incident_ends_and_opens_anew_as_any_other(
 def test_nothing_of_an_expected_incident_is_taken_as_the_new_ordinary(
     bench: Any, calibrated: Calibrated
 ) -> None:
-    rules = Rules(k=3, m=5, level_change_us=20 * MINUTE)
+    rules = Rules(k=3, m=5, exit_k=3, level_change_us=20 * MINUTE)
     for minutes, changed in ((0, True), (100, False)):
         one = bench(calibrated(level=1.0, half_life=1e9), rules)
         if minutes:

@@ -90,7 +90,7 @@ def test_the_slow_average_stands_still_from_opening_to_close(bench, calibrated):
 
 def test_level_change_rebases_on_the_second_half_of_its_time(bench, calibrated):
     hour = 60 * MINUTE
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, level_change_us=10 * hour))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, level_change_us=10 * hour))
     happened = run(
         one, [3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 0], step=hour
     )  # opens at hour 2: 5 hours later is 7
@@ -119,7 +119,7 @@ def test_after_a_level_change_what_is_higher_still_is_ordinary_and_what_was_ordi
 
 def test_level_change_waits_for_records_of_the_second_half(bench, calibrated):
     hour = 60 * MINUTE
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, level_change_us=10 * hour))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, level_change_us=10 * hour))
     run(one, [3, 3, 3])
     late = [one.push(4, 20 * hour + i * MINUTE)["events"] for i in range(5)]  # silent in between
     assert late == [[], [], [], [], [int(Kind.LEVEL_CHANGE), RESOLVED]]
@@ -162,7 +162,7 @@ def fire(one, start):
 
 
 def test_beyond_the_cap_a_digest_holds_and_counts(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=2, flap_after=0))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, cap=2, flap_after=0))
     happened = [fire(one, i * 10 * MINUTE) for i in range(5)]
     digest = [int(Kind.DIGEST_OPENED)], [int(Kind.DIGEST_UPDATED)], [int(Kind.DIGEST_UPDATED)]
     assert happened == [[OPENED, RESOLVED], [OPENED, RESOLVED], *digest]
@@ -178,7 +178,7 @@ def test_beyond_the_cap_a_digest_holds_and_counts(bench, calibrated):
 
 
 def test_a_held_incident_keeps_its_digest_open_into_the_next_day(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=0))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, cap=0))
     assert run(one, [2, 2, 2], start=DAY_US - 3 * MINUTE) == [[], [], [int(Kind.DIGEST_OPENED)]]
     row = one.push(2, DAY_US)
     assert row["events"] == []
@@ -188,7 +188,7 @@ def test_a_held_incident_keeps_its_digest_open_into_the_next_day(bench, calibrat
 
 
 def test_a_digest_of_an_entity_that_is_gone_resolves(bench, calibrated):
-    pair = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=0), entities=2)
+    pair = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, cap=0), entities=2)
     fire(pair, 0)
     assert pair.push(0, 5 * MINUTE + DAY_US, slot=1)["events"] == [int(Kind.DIGEST_RESOLVED)]
     assert pair.events[-1]["reason"] == Reason.GONE
@@ -204,7 +204,9 @@ def ended_after(one, start, quiet=60):
 
 
 def test_an_entity_that_flaps_takes_a_longer_quiet_each_time_up_to_a_bound(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=99, flap_after=3, flap_within_us=60 * MINUTE))
+    one = bench(
+        calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, cap=99, flap_after=3, flap_within_us=60 * MINUTE)
+    )
     assert [ended_after(one, i * 60 * MINUTE) for i in range(8)] == [3, 3, 6, 12, 24, 48, 48, 48]
     assert [int(event["flaps"]) for event in one.events] == [row for n in range(1, 9) for row in (n, n)]
     last = one.events[-1]["time_us"]
@@ -214,19 +216,19 @@ def test_an_entity_that_flaps_takes_a_longer_quiet_each_time_up_to_a_bound(bench
 
 def test_an_incident_within_the_time_of_the_recovery_is_in_a_row_and_one_beyond_is_not(bench, calibrated):
     for gap, row in ((60, 2), (61, 1)):
-        one = bench(calibrated(level=1.0), Rules(k=3, m=5, flap_within_us=60 * MINUTE))
+        one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, flap_within_us=60 * MINUTE))
         assert ended_after(one, 0) == 3
         run(one, [3.5], start=5 * MINUTE + gap * MINUTE)  # at once: the record that opens is the first
         assert (one.events[-1]["kind"], one.events[-1]["flaps"]) == (OPENED, row)
 
 
 def test_a_record_beyond_the_exit_level_starts_a_long_quiet_anew(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, flap_after=1))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, flap_after=1))
     assert run(one, [2, 2, 2, 0, 0, 0, 0, 0, 0.95, 0, 0, 0, 0, 0, 0])[3:] == [[]] * 11 + [[RESOLVED]]
 
 
 def test_damping_may_be_off(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, flap_after=0, cap=99))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, flap_after=0, cap=99))
     assert [ended_after(one, i * 10 * MINUTE) for i in range(6)] == [3] * 6
 
 
@@ -242,7 +244,7 @@ def test_an_operator_resolves(one):
 
 
 def test_an_operator_resolves_a_digest(bench, calibrated):
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=0))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, cap=0))
     run(one, [2, 2, 2])
     events = resolve(one.state, 0, 0, 7 * MINUTE, 9)
     assert [int(event["kind"]) for event in events] == [Kind.DIGEST_RESOLVED]

@@ -5,7 +5,7 @@ from tocsin.thresholds.opening import opening_level, openings_at, row, scores
 from tocsin.thresholds.state import Rows, Rules
 
 MINUTE = 60_000_000
-RULES = Rules(k=3, m=5)
+RULES = Rules(k=3, m=5, exit_k=3)
 
 
 def autocorrelated(seed, n, keep=0.9, sd=0.5):

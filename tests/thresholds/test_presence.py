@@ -17,7 +17,9 @@ PARTIAL, COMPLETE = int(Kind.PARTIAL), int(Kind.COMPLETE)
 @pytest.fixture
 def fleet(bench, calibrated):
     def fleet(entities=2, **rules):
-        return bench(calibrated(np.zeros(1000), level=1.0), Rules(k=3, m=5, **rules), owner=[0] * entities)
+        return bench(
+            calibrated(np.zeros(1000), level=1.0), Rules(k=3, m=5, exit_k=3, **rules), owner=[0] * entities
+        )
 
     return fleet
 

@@ -37,7 +37,7 @@ def test_no_sequence_opens_more_than_the_cap_and_one_digest_a_day(bench, calibra
             now += MINUTE
             members.append(value)
             times.append(now)
-    one = bench(calibrated(level=1.0), Rules(k=3, m=5, cap=cap))
+    one = bench(calibrated(level=1.0), Rules(k=3, m=5, exit_k=3, cap=cap))
     if not times:
         return
     _, events, _ = one.advance(rows_of(np.array(members)[:, None], np.array(times)))
@@ -88,7 +88,7 @@ def telemetry(seed, n, members=2, keep=0.9):
 
 
 DAYS = 20
-RULES = Rules(k=3, m=5)
+RULES = Rules(k=3, m=5, exit_k=3)
 
 
 @pytest.fixture(scope="module")

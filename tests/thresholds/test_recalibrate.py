@@ -34,6 +34,10 @@ def test_the_table_says_what_changes(current):
         assert change.expected_before < 0.2
         assert 1.0 < change.expected_after <= 2.0
         assert change.caution == Caution.NONE
+        mean, low, high = change.run_length
+        assert low < mean < high < np.inf
+        assert 1 / mean == pytest.approx(change.expected_after, rel=0.25)
+        assert low < 1 / change.expected_after < high
     assert changes[1].observed == pytest.approx(0.7, rel=0.05)
     assert rows.half_life.tolist() == [500.0] * 2
     assert (rows.counts.sum(axis=1) == 14400).all()
@@ -49,6 +53,14 @@ def test_a_short_history_is_said(current):
     _, (change,) = recalibrate([history("a", 0, 400, 3)], current, 1.0, RULES)
     assert change.caution == Caution.SHORT_HISTORY
     assert change.expected_after == 1.0
+    assert 0.2 * 400 * MINUTE / DAY_US < change.run_length.low < change.run_length.high == np.inf
+
+
+def test_what_is_said_of_an_entity_depends_on_no_other(current):
+    histories = [history("b", 1, 3 * 1440, 1), history("a", 0, 5 * 1440, 2)]
+    _, both = recalibrate(histories, current, 2.0, RULES)
+    _, (alone,) = recalibrate(histories[1:], current, 2.0, RULES)
+    assert both[1] == alone
 
 
 def test_with_hardly_any_history_there_is_no_row_and_the_line_shows_what_the_budget_asks_for(current):
@@ -57,7 +69,7 @@ def test_with_hardly_any_history_there_is_no_row_and_the_line_shows_what_the_bud
     rows, (change, other) = recalibrate([few, enough], current, 2.0, RULES)
     assert rows.level.tolist() == [other.level_after]
     assert change.level_after == LEVEL_STEP * 11  # 60 allowed in 30 days
-    assert np.isnan(change.expected_after)
+    assert np.isnan([change.expected_after, *change.run_length]).all()
     assert change.records == 255
 
 

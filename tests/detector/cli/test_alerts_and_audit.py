@@ -168,7 +168,7 @@ def test_explain_says_why_in_words_and_as_json(tocsin: Run) -> None:
     assert "Responsible: cpu 0.9 where 0.2 was expected (100%)." in out
     assert "Opened once 2 of the last 3 records were anomalous" in out
     assert "It lasted 1m39s of event time" in out
-    assert "Ended (recovered): three records in a row lay below the threshold less 0.1." in out
+    assert "Ended (recovered): 5 records in a row lay below the threshold less 0.1." in out
     code, out, _ = tocsin("alerts", "explain", wanted, "--json")
     found = json.loads(out)
     assert (found["alert_id"], found["opened_by"], found["above"], found["lasted_s"]) == (

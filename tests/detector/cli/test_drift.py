@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from reports import Reader
 from rigs.fixtures import TopicFactory
 from telemetry import Fleet, generate, keys, messages
 from tocsin.detector.cli import main
@@ -321,3 +322,32 @@ def test_a_broker_that_does_not_answer_is_said(run: Run, home: Path) -> None:
     (home / "nobody.toml").write_text(CONFIG.format(topics=where))
     code, out, err = run("drift", "--since", "1h", "--against", "2h", "-c", "nobody.toml")
     assert (code, out, "no broker answers at 127.0.0.1:1" in err) == (1, "", True), err
+
+
+def test_the_report_is_a_page_beside_what_is_printed(run: Run, altered, home: Path) -> None:
+    asked = ("--data", altered(shifted(1, 4)), "--against", "before.parquet")
+    said = found(run, *asked)
+    code, out, err = run("drift", *asked, "--report", "drift.html")
+    assert (code, err) == (0, "the report is in drift.html\n")
+    assert out == run("drift", *asked)[1]
+    text = Reader((home / "drift.html").read_text()).text
+    assert f"Advice: {said['advice']['do']}." in text
+    assert said["advice"]["next"] in text
+    assert said["model"] in text
+    assert text.index("f05") > max(text.index(name) for name in said["moved"])
+    assert found(run, *asked, "--report", "again.html") == said
+    assert (home / "again.html").read_bytes() == (home / "drift.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [("nowhere/drift.html", "No such file or directory"), (".", "Is a directory")]
+)
+@pytest.mark.parametrize("command", ["drift", "replay"])
+def test_a_report_that_cannot_be_written_is_said_before_anything_is_scored(
+    run: Run, home: Path, command: str, path: str, why: str
+) -> None:
+    windows = ("--data", "now.parquet") + (("--against", "absent.parquet") if command == "drift" else ())
+    code, out, err = run(command, *windows, "--report", path)
+    assert (code, out) == (1, "")
+    assert f"{path} cannot be written: {why}. Name a file in a folder that exists and is yours." in err
+    assert not list(home.glob(".*.partial"))

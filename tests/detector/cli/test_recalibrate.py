@@ -24,6 +24,7 @@ from tocsin.detector.changes import (
     unpack_arrays,
 )
 from tocsin.detector.cli import main
+from tocsin.detector.cli.recalibrate import every
 from tocsin.detector.control import Artefacts, read_all
 from tocsin.models.registry import Champion, Registry
 from tocsin.models.signing import public_path
@@ -171,6 +172,45 @@ def test_files_are_scored_by_the_model_in_force_and_the_entities_named_alone_are
     assert (change.budget, change.entities, change.prior, change.reason) == (None, None, None, "moved")
     levels = unpack_arrays(change.calibration, "the change")["level"].tolist()
     assert levels == [lines[name]["level_after"] for name in change.names]
+
+
+def test_the_table_fits_a_terminal_of_80_columns_and_says_what_a_short_history_is_worth(
+    home: Home, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = home.run("--data", str(data), "--dry-run", "--json")
+    assert code == 0, err
+    (line,) = (line for line in json.loads(out)["entities"] if line["entity"] == "host-001")
+    assert line["remark"] == "short history"
+    assert line["days_between_high"] is None  # inf
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    code, out, err = home.run("--data", str(data), "--dry-run")
+    assert code == 0, err
+    head, *rows = out.splitlines()
+    assert head.split() == ["entity", "level", "new", "a", "day", "new", "seen", "every", "records", "remark"]
+    assert max(map(len, rows)) <= 80
+    (row,) = (row for row in rows if row.startswith("host-001"))
+    assert f"> {line['days_between_low'] * 1440:.0f} min" in row
+    assert "short history: the budget allows less than one alert in it" in err
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [
+        ((1.13, 0.7, 2.0), "1.1 d (0.7-2)"),
+        ((12.3, 7.12, 104.2), "12 d (7.1-104)"),
+        ((0.1, 0.05, 0.2), "2.4 h (1.2-4.8)"),
+        ((0.01, 0.0042, 0.03), "14 min (6-43)"),
+        ((100.0, 3.41, float("inf")), "> 3.4 d"),
+        ((float("inf"), 0.25, float("inf")), "> 6 h"),
+        ((float("nan"),) * 3, None),
+    ],
+)
+def test_the_time_between_alerts_is_told_in_a_unit_of_its_size(
+    days: tuple[float, float, float], text: str | None
+) -> None:
+    assert every(*days) == text
 
 
 def test_no_entity_that_matches_is_said(home: Home, data: Path) -> None:
