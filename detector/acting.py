@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pipelines import location
 from ..thresholds.constants import Kind as Code
 from ..thresholds.constants import Phase
-from ..thresholds.events import resolve
+from ..thresholds.events import rebase, resolve
 from ..thresholds.state import EVENT
 from .alerts import Kind, alert_id
 from .chain import Chain
@@ -57,7 +58,11 @@ def _close(chain: Chain, stream: str, part: int, change: Resolve, offset: int) -
         core["held_count"] > 0 and named(Kind.DIGEST, "digest_onset")
     )
     if is_open:
-        return resolve(state.decision, slot, part, last_us, offset)
+        events = resolve(state.decision, slot, part, last_us, offset)
+        if change.rebase:
+            rebase(state.decision, slot)
+            location.rebase(state.location, slot)
+        return events
     for kind, began, code in (
         (Kind.ABSENCE, "absent_us", Code.ABSENT),
         (Kind.LATENESS, "behind_us", Code.BEHIND),

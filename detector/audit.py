@@ -85,6 +85,8 @@ def _entry(before: Effective, after: Effective, versioned: Versioned) -> AuditEn
         about = f"change {change.version}"
     elif isinstance(change, Resolve | Feedback):
         about = f"alert {change.alert_id} of {change.entity}"
+        if isinstance(change, Resolve) and change.rebase:
+            about += ", whose new ordinary this is"
     given = after.given
     if given is not None and given.version == versioned.version:
         altered.append("feedback")

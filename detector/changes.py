@@ -101,6 +101,8 @@ class Resolve(Base, frozen=True, kw_only=True, tag="resolve"):
     entity: str
     topic: str
     partition: int
+    rebase: bool = False
+    """What the entity shows is its new ordinary."""
 
 
 class Feedback(Base, frozen=True, kw_only=True, tag="feedback"):

@@ -255,6 +255,8 @@ def _course(told: _Told, rules: Incidents, closed_by: Resolve | None, word: Word
         words = words.format(**{name: getattr(rules, name) for name in rules.__struct_fields__})
         if closed_by is not None:
             words += f": {closed_by.author}{f', {closed_by.reason!r}' if closed_by.reason else ''}"
+            if closed_by.rebase:
+                words += "; what the entity showed then is its new ordinary"
         elif notes.reason is Resolution.OPERATOR and notes.expected is not None:
             words = "incidents of the entity are expected no more"
         elif notes.reason is Resolution.OPERATOR and word is not None and word.said.until is not None:

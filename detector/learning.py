@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import TooFewRecords
 from ..models.signing import ensure_pair, public_path
 from ..pipelines import collect, formats, sequences
 from ..pipelines.brokers import Broker
@@ -82,7 +83,7 @@ def from_topics(
 
     Raises:
         BrokerError: a topic does not exist, or nobody answers.
-        DataError: nothing in it is a number.
+        DataError: nothing in it is a number; or a topic to which records are sent on holds none.
     """
     how = decoding_of(stream, decode)
     wanted = collect.spans(broker, stream.scored, since_ms, until_ms)
@@ -105,6 +106,12 @@ def from_topics(
         )
     finally:
         consumer.close()
+    if stream.rekey and not series:
+        raise TooFewRecords(
+            f"'{stream.rekeyed}' holds no records of that time: `tocsin run` sends those of {list(stream.topics)} "
+            "on to it, keyed by entity. Let it run first, or have them sent with a key of their entity and set "
+            "`[stream] rekey` = false."
+        )
     return Gathered(series, counts, schema, collector.rejected)
 
 

@@ -212,6 +212,8 @@ def warming(state: StreamState, slot: int, held: int, lags: int) -> str | None:
     learning = Learning(int(state.decision.core["learning"][slot]))
     if learning is Learning.LOCATION:
         return f"own location after {int(state.location.learnt[slot])} of {location.LIMIT} ordinary records"
+    if state.location.phase[slot] == location.REBASING:
+        return f"new ordinary after {int(state.location.learnt[slot])} of {location.LIMIT} ordinary records"
     if learning is Learning.MEDIANS:
         return (
             f"own scale after {int(state.decision.core['learned'][slot])} of {LEARN_RECORDS} ordinary records"

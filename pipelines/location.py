@@ -9,6 +9,9 @@ squared distance from the mean, and two of the jumps, over clean records only. T
 in force at the first record of each period of event time, never with less than half of the spread that it began
 with, lest a channel that rests for weeks makes an anomaly of its next move.
 
+Where an operator says that what an entity shows is its new ordinary (`rebase`), it learns its location anew in the same
+way. Until then the one it had stays in force, and at least half of its spread after.
+
 So that this does not depend on how records were cut into batches, a batch is scored in segments: `next_cut`
 says where the next one must end: before a record whose location may have changed since another record of its
 entity in the segment.
@@ -34,7 +37,7 @@ PERIOD_RECORDS = 256
 LEAST_SPREAD = 0.5
 """Of the spread that following began with."""
 NO_PERIOD = 0
-FROM_VERSION, LEARNING, OWN = range(3)
+FROM_VERSION, LEARNING, OWN, REBASING = range(4)
 
 
 class LocationState(NamedTuple):
@@ -43,7 +46,7 @@ class LocationState(NamedTuple):
     location: NDArray[np.float32]
     """[N, 4, F] mean, floored sd, mean of jumps, floored sd of jumps."""
     phase: NDArray[np.uint8]
-    """[N] FROM_VERSION, LEARNING or OWN."""
+    """[N] FROM_VERSION, LEARNING (a new entity), OWN or REBASING (one that has a location learns another)."""
     learnt: NDArray[np.int32]
     """[N] clean records so far, while learning."""
     seen: NDArray[np.uint16]
@@ -87,6 +90,14 @@ def install(
     for column in state[2:]:
         column[slots] = 0
     _begin_to_follow(state, slots[~learning])
+
+
+def rebase(state: LocationState, slot: int) -> None:
+    """Let a slot learn its location anew from its next clean records; the one in force stays until then."""
+    if state.phase[slot] != LEARNING:
+        state.phase[slot] = REBASING
+    for column in state[2:]:
+        column[slot] = 0
 
 
 def period_of(records: float, span_us: int) -> int:
@@ -145,7 +156,7 @@ def follow(
     if not turned.any():
         return
     mine = np.unique(slots[turned])
-    mine = mine[state.phase[mine] != LEARNING]
+    mine = mine[~is_learning(state.phase[mine])]
     state.location[mine, MEAN] = state.mean[mine]
     state.location[mine, SD] = np.maximum(np.sqrt(state.square[mine]), state.bound[mine, 0])
     state.location[mine, JUMP_MEAN] = state.jump_mean[mine]
@@ -163,19 +174,29 @@ def learn(
 ) -> NDArray[np.int64]:
     """Take in a scored segment: `values` [n, F] of its newest records and their `jumps`, NaN is missing.
 
-    `gain` [n] is the weight of each row where a location follows. Returns the rows at which an entity completed; its
-    own location is in force from now on.
+    `gain` [n] is the weight of each row where a location follows. An entity that completes has its own location in
+    force from now on. Returns the rows at which new ones did.
     """
     completed = np.empty(len(slots), np.int64)
     found = _learn(state, slots, clean, values, jumps, gain, limit, completed)
     rows = completed[:found]
-    if found:
-        _take_over(state, slots[rows])
-    return rows
+    if not found:
+        return rows
+    new: NDArray[np.int64] = rows[state.phase[slots[rows]] == LEARNING]
+    _take_over(state, slots[rows])
+    return new
+
+
+def is_learning(phase: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which phases are those of an entity that learns a location."""
+    found: NDArray[np.bool_] = (phase == LEARNING) | (phase == REBASING)
+    return found
 
 
 def _take_over(state: LocationState, slots: NDArray[np.int32]) -> None:
     seen = state.seen[slots]
+    spread = state.location[slots][:, [SD, JUMP_SD]]
+    least = np.where((state.phase[slots] == REBASING)[:, None, None], LEAST_SPREAD * spread, 0.0)
     divisor = np.maximum(seen, 1).astype(np.float64)
     largest = state.bound[slots, 0].astype(np.float64)
     own = np.empty((len(slots), 4, seen.shape[1]), np.float64)
@@ -183,6 +204,7 @@ def _take_over(state: LocationState, slots: NDArray[np.int32]) -> None:
     own[:, SD] = floored_sd(np.sqrt(state.square[slots] / divisor), largest)
     own[:, JUMP_MEAN] = state.jump_mean[slots]
     own[:, JUMP_SD] = floored_sd(np.sqrt(state.jump_square[slots] / divisor), largest)
+    own[:, [SD, JUMP_SD]] = np.maximum(own[:, [SD, JUMP_SD]], least)
     enough = (seen >= FEWEST)[:, None, :]
     state.location[slots] = np.where(enough, own.astype(np.float32), state.location[slots])
     state.phase[slots] = OWN
@@ -199,6 +221,11 @@ def _begin_to_follow(state: LocationState, slots: NDArray[np.int32]) -> None:
 
 
 @kernel
+def _learns(phase: int) -> bool:
+    return phase in (LEARNING, REBASING)
+
+
+@kernel
 def _next_cut(
     phase: NDArray[np.uint8],
     learnt: NDArray[np.int32],
@@ -212,13 +239,13 @@ def _next_cut(
         slot = slots[end]
         if turn[end] >= start:
             break
-        if phase[slot] == LEARNING:
+        if _learns(phase[slot]):
             if learnt[slot] >= limit:
                 break
             learnt[slot] += 1  # as if it were clean; taken back below
         end += 1
     for row in range(start, end):
-        if phase[slots[row]] == LEARNING:
+        if _learns(phase[slots[row]]):
             learnt[slots[row]] -= 1
     return end
 
@@ -237,7 +264,7 @@ def _learn(
     found = 0
     for row in range(len(slots)):
         slot = slots[row]
-        learning = state.phase[slot] == LEARNING
+        learning = _learns(state.phase[slot])
         if not clean[row] or (learning and state.learnt[slot] >= limit):
             continue
         weight = gain[row]

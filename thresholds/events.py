@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .constants import LEVEL_STEP, NEVER, NO_TIME, Kind, Mark, Reason
+from .cusum import restart
 from .jit import kernel
 from .level import counts
-from .machine import EXPECTED, FIRING, WARNING, close, rolling
+from .machine import EXPECTED, FIRING, WARNING, change_level, close, rolling
 from .presence import ABSENT, BEHIND, NONE, PARTIAL, end, is_told, note
+from .smoothing import score_row
 from .state import EVENT, DecisionState, PartState, Rules
 
 RESOLVED, LEVEL_CHANGE, SHIFT = int(Kind.RESOLVED), int(Kind.LEVEL_CHANGE), int(Kind.SHIFT)
@@ -206,6 +208,19 @@ def leave(
             soonest = min(soonest, due)
     parts.next_gone[part] = soonest
     return at
+
+
+def rebase(state: DecisionState, slot: int) -> None:
+    """Take the slot's score as it stands for its new ordinary, in place: as at a level change, but at once."""
+    nothing = np.full(state.median.shape[1], np.nan, np.float32)
+    score = score_row(nothing, state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot])
+    _rebase(state.core[slot], score)
+
+
+@kernel
+def _rebase(core: Any, score: float) -> None:
+    change_level(core, score)
+    restart(core)
 
 
 def resolve(

@@ -59,6 +59,13 @@ def rolling(core: Any) -> float:
 
 
 @kernel
+def change_level(core: Any, average: float) -> None:
+    """Take this for the slow average of the new ordinary; the threshold stands the whole of it above the level."""
+    core.S = average
+    core.lift = (1.0 - SLOW_SHARE) * max(average, 0.0)
+
+
+@kernel
 def close(core: Any) -> None:
     """End the open incident."""
     core.phase = NORMAL
@@ -121,8 +128,7 @@ def step(core: Any, x: float, score: float, time_us: int, offset: int, rules: Ru
         return DID_RECOVER
     lasting = age >= rules.level_change_us and core.late_count >= rules.m
     if lasting and not core.strong & EXPECTED:
-        core.S = core.late_sum / core.late_count
+        change_level(core, core.late_sum / core.late_count)
         core.opened = NO_TIME
-        core.lift = (1.0 - SLOW_SHARE) * max(core.S, 0.0)
         return DID_CHANGE_LEVEL
     return STAYED

@@ -67,6 +67,8 @@ def _with(bench: Bench, name: str, without: int | None = None, **settings: objec
     for one in SETS:
         members = data.entities(one)
         out = members if without is None else members[without::FOLDS]
+        if not out:  # a set of fewer entities than folds
+            continue
         known = members if without is None else [member for member in members if member not in out]
         for judged in replayed(bench.stream(f"{name}-{one}", **settings), out, known):
             at = key(judged.entity)

@@ -273,6 +273,9 @@ def forward(
 @app.command()
 def resolve(
     alert: IdArgument,
+    rebase: Annotated[
+        bool, typer.Option("--rebase", help="What the entity shows is its new ordinary: learn it as such.")
+    ] = False,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the audit trail.")] = "",
     author: Annotated[
         str | None, typer.Option("--author", metavar="NAME", help="Who; the login name by default.")
@@ -302,6 +305,11 @@ def resolve(
                 f"The incident {last.alert_id} of {last.labels.entity} is already resolved "
                 f"({last.annotations.reason}, {last.ends_at}); there is nothing to resolve."
             )
+        if rebase and last.kind not in (Kind.ANOMALY, Kind.DIGEST):
+            raise DataError(
+                f"The alert {last.alert_id} of {last.labels.entity} is of kind {last.kind.value}: --rebase is for an "
+                "anomaly or a digest, whose score has a new ordinary."
+            )
         if last.kind is Kind.TEST:
             over = trial_over(last, time.time_ns() // 1000)
             publish_alert(broker, chosen.alerts, over)
@@ -313,12 +321,14 @@ def resolve(
             entity=last.labels.entity,
             topic=last.annotations.topic,
             partition=last.annotations.partition,
+            rebase=rebase,
         )
         version = publish(broker, chosen.control, change, artefacts_of(settings, chosen))
     if json:
         print_json({"version": version, "alert_id": last.alert_id, "entity": last.labels.entity})
     else:
-        typer.echo(f"change {version}: resolve {last.alert_id} of {last.labels.entity}")
+        learned = ", and take what it shows for its new ordinary" if rebase else ""
+        typer.echo(f"change {version}: resolve {last.alert_id} of {last.labels.entity}{learned}")
 
 
 app.command()(feedback)

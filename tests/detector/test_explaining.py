@@ -94,7 +94,12 @@ def test_who_closed_it_is_told_by_the_change() -> None:
     mine = Resolve(author="ada", reason="maintenance", alert_id=end.alert_id, **stamp)
     found = explain([message(), end], Incidents(), [Versioned(3, other), Versioned(4, mine)])
     assert found.closed_by == mine
-    assert any("somebody closed it by hand: ada, 'maintenance'" in text for text in found.text)
+    assert any("somebody closed it by hand: ada, 'maintenance'." in text for text in found.text)
+    rebased = Resolve(author="ada", reason="", alert_id=end.alert_id, rebase=True, **stamp)
+    found = explain([message(), end], Incidents(), [Versioned(4, rebased)])
+    assert any(
+        "by hand: ada; what the entity showed then is its new ordinary." in text for text in found.text
+    )
 
 
 def test_rules_are_those_of_the_control_topic() -> None:

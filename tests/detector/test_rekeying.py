@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest.mock import MagicMock
 
+import msgspec
 import pytest
 from rigs.daemon import until
 from rigs.fixtures import TopicFactory
 from tocsin.detector import rekeying
 from tocsin.detector.clocks import Clocks
+from tocsin.detector.learning import from_topics
 from tocsin.detector.rekeying import Rekeyer
 from tocsin.detector.settings import Decode, Stream
 from tocsin.detector.stopping import Stopping
-from tocsin.errors import DeliveryFailed
+from tocsin.errors import DeliveryFailed, TooFewRecords
 from tocsin.pipelines.brokers import Broker
 from tocsin.pipelines.brokers.base import Batch, CommitRefused, Events, StillWaiting
 
@@ -277,3 +279,13 @@ def test_what_names_no_entity_goes_on_as_it_came() -> None:
     fake = Fake(*values)
     fake.turn()
     assert fake.sent() == [(b"k", value) for value in values[:6]] + [(b"7", values[6])]
+
+
+def test_a_training_on_what_was_never_sent_on_says_who_would(broker: Broker, topic: TopicFactory) -> None:
+    stage = Stage(broker, topic)
+    stage.send(0, 8)
+    stream = msgspec.structs.replace(stage.stream, features=("cpu",))
+    with pytest.raises(
+        TooFewRecords, match=rf"'{stream.rekeyed}' holds no records of that time: `tocsin run` sends"
+    ):
+        from_topics(broker, stream, Decode(), None, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import telemetry
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tocsin.models.scaling import fit_location, jump_residuals
 from tocsin.pipelines import location
@@ -143,9 +143,12 @@ def test_a_segment_ends_before_the_first_record_that_could_see_a_new_location() 
     st.sets(st.integers(1, 79)),
     st.integers(1, 6),
     st.integers(0, 15),
+    st.integers(0, 15),
 )
+@example([(0, True, 1)] * 4, set(), 2, 1, 0)
+@example([(0, True, 1)] * 4, set(), 2, 0, 1)
 def test_the_location_each_record_is_scored_with_depends_on_no_cut(
-    rows: list[tuple[int, bool, int]], cuts: set[int], limit: int, who_learns: int
+    rows: list[tuple[int, bool, int]], cuts: set[int], limit: int, who_learns: int, who_rebases: int
 ) -> None:
     slots = np.array([slot for slot, _, _ in rows], np.int32)
     clean = np.array([c for _, c, _ in rows], bool)
@@ -157,6 +160,9 @@ def test_the_location_each_record_is_scored_with_depends_on_no_cut(
         state, used, start, begun = learning(4, 2), [], 0, 0
         old = np.flatnonzero(~newcomers).astype(np.int32)
         location.install(state, old, state.location[old].copy(), np.zeros(len(old), bool))
+        for slot in range(4):
+            if who_rebases >> slot & 1:
+                location.rebase(state, slot)
         last = np.full(4, NO_TIME)
         bound = 0
         while start < len(rows):
@@ -189,3 +195,38 @@ def test_the_location_each_record_is_scored_with_depends_on_no_cut(
     assert one.tobytes() == two.tobytes()
     assert all(a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))
     assert set(first.phase[newcomers]) <= {LEARNING, OWN}
+
+
+def test_a_rebased_location_stays_until_another_is_learnt_and_keeps_half_of_its_spread() -> None:
+    state = known(np.array([[10.0, 10.0], [2.0, 2.0], [0.0, 0.0], [3.0, 3.0]]))
+    old = state.location.copy()
+    location.rebase(state, 0)
+    rng = np.random.default_rng(0)
+    values = rng.normal([50.0, 70.0], [0.1, 5.0], (900, 2)).astype(np.float32)
+    jumps = rng.normal(0.0, [0.1, 1.0], (900, 2)).astype(np.float32)
+    slots = np.zeros(900, np.int32)
+    cut = location.next_cut(state, slots, no_turns(900), 0)
+    assert cut == location.LIMIT
+    for first, last in ((0, cut - 1), (cut - 1, cut)):
+        np.testing.assert_array_equal(state.location, old)
+        count, piece = last - first, slice(first, last)
+        clean = np.ones(count, bool)
+        done = location.learn(state, slots[:count], clean, values[piece], jumps[piece], gains(count))
+        assert len(done) == 0, "no new entity completes"
+    assert state.phase[0] == OWN
+    np.testing.assert_allclose(state.location[0, 0], [50.0, 70.0], atol=0.5)
+    np.testing.assert_allclose(state.location[0, 1], [1.0, 5.0], rtol=0.1)
+    assert state.location[0, 3].tolist() == [1.5, 1.5]
+
+
+def test_a_new_entity_that_is_rebased_begins_to_learn_anew_and_is_new_still() -> None:
+    state = learning(1, 1)
+    values = np.full((499, 1), 3.0, np.float32)
+    slots, clean = np.zeros(499, np.int32), np.ones(499, bool)
+    location.learn(state, slots, clean, values, values * 0, gains(499))
+    location.rebase(state, 0)
+    assert (state.phase[0], state.learnt[0]) == (LEARNING, 0)
+    location.learn(state, slots, clean, values + 4, values * 0, gains(499))
+    done = location.learn(state, slots[:1], clean[:1], values[:1] + 4, values[:1] * 0, gains(1))
+    assert done.tolist() == [0]
+    assert state.location[0, 0, 0] == 7.0

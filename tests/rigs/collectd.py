@@ -23,7 +23,7 @@ LoadPlugin write_kafka
   Property "metadata.broker.list" "{bootstrap}"
   <Topic "{topic}">
     Format JSON
-    StoreRates {rates}
+    StoreRates {rates}{key}
   </Topic>
 </Plugin>
 """
@@ -31,9 +31,19 @@ LoadPlugin write_kafka
 
 @contextmanager
 def collectd(
-    folder: Path, bootstrap: str, topic: str, *, host: str, interval_s: float = 1.0, rates: bool = True
+    folder: Path,
+    bootstrap: str,
+    topic: str,
+    *,
+    host: str,
+    interval_s: float = 1.0,
+    rates: bool = True,
+    key: str | None = None,
 ) -> Iterator[Path]:
-    """It runs until the end of the block; its configuration and log lie in `folder`."""
+    """It runs until the end of the block; its configuration and log lie in `folder`.
+
+    Without a `key` of its messages collectd draws one for each, which scatters a host over the partitions.
+    """
     config = folder / "collectd.conf"
     config.write_text(
         CONFIG.format(
@@ -43,6 +53,7 @@ def collectd(
             bootstrap=bootstrap,
             topic=topic,
             rates=str(rates).lower(),
+            key="" if key is None else f'\n    Key "{key}"',
         )
     )
     program = shutil.which("collectd") or "/usr/sbin/collectd"

@@ -137,6 +137,13 @@ def test_resolve_publishes_a_change_and_audit_shows_it(tocsin: Run, broker: Brok
     assert isinstance(change.change, Resolve)
     assert (change.change.alert_id, change.change.partition, change.change.author) == (wanted, 0, "ada")
 
+    code, out, _ = tocsin("alerts", "resolve", wanted[:10], "--rebase")
+    assert (code, "and take what it shows for its new ordinary" in out) == (0, True)
+    *_, change = read_all(broker, "servers.control", Artefacts(Path("/nowhere"), never))
+    assert isinstance(change, Versioned)
+    assert isinstance(change.change, Resolve)
+    assert change.change.rebase
+
     code, _, err = tocsin("alerts", "resolve", alert("host-1", 1).alert_id)
     assert code == 1
     assert "is already resolved (recovered" in err
@@ -149,11 +156,12 @@ def test_resolve_publishes_a_change_and_audit_shows_it(tocsin: Run, broker: Brok
     code, out, _ = tocsin("audit", "list")
     assert code == 0
     assert f"alert {wanted} of host-2" in out
+    assert f"alert {wanted} of host-2, whose new ordinary this is" in out
     assert "budget: as configured -> 1/day" in out
     code, out, _ = tocsin("audit", "list", "--json")
     entries: list[dict[str, Any]] = json.loads(out)
-    assert [entry["kind"] for entry in entries] == ["resolve", "budget"]
-    assert (entries[1]["author"], entries[1]["reason"], entries[1]["after"]) == (
+    assert [entry["kind"] for entry in entries] == ["resolve", "resolve", "budget"]
+    assert (entries[2]["author"], entries[2]["reason"], entries[2]["after"]) == (
         "bob",
         "less noise",
         {"budget": "1/day"},
@@ -208,6 +216,8 @@ def test_a_test_alert_is_marked_and_ends(tocsin: Run) -> None:
 def test_a_test_alert_that_was_left_open_can_be_closed(tocsin: Run, broker: Broker) -> None:
     left = trial_alert("servers", Severity.WARNING, START)
     publish_alert(broker, "servers.alerts", left)
+    code, _, err = tocsin("alerts", "resolve", left.alert_id, "--rebase")
+    assert (code, "is of kind test: --rebase is for an anomaly" in err) == (1, True)
     code, out, _ = tocsin("alerts", "resolve", left.alert_id[:12], "--json")
     assert code == 0
     assert json.loads(out)["status"] == "resolved"
