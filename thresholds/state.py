@@ -57,7 +57,6 @@ CORE = np.dtype(
         ("epoch", np.int32),
         ("late_count", np.int32),
         ("day", np.int32),  # event-time day of the last record
-        ("day_count", np.int32),  # incidents opened (not held) in it
         ("digest_day", np.int32),
         ("held_count", np.int32),  # incidents that the open digest holds; 0 = no digest is open
         ("block_fill", np.int32),  # records of the open block
@@ -65,10 +64,11 @@ CORE = np.dtype(
         ("freedom", np.int32),  # degrees of freedom of `spread`
         ("expected_by", np.int32),  # the change that says so
         ("block", np.uint16),  # records of a full one
-        ("shifted", np.uint16),  # `usual` began with a shift
-        ("partial", np.uint16),  # whether `partial_us` was told: a Gap
+        ("day_count", np.uint16),  # incidents opened (not held) in `day`
         ("fill", np.uint16),  # accepted records since the last refresh
         ("learned", np.uint16),  # records in `learn`
+        ("shifted", np.uint8),  # `usual` began with a shift
+        ("partial", np.uint8),  # whether `partial_us` was told: a Gap
         ("phase", np.uint8),
         ("bits", np.uint8),  # exceedances among the last m records, newest lowest
         ("streak", np.uint8),  # records below the exit level in a row
