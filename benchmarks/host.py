@@ -36,7 +36,7 @@ from .terminal import Terminal, metric, ready, until
 TOPIC = "collectd"
 BEFORE_S = 1800.0
 """What the topic holds when the commands are typed."""
-FAULTS = 3
+FAULTS = 2
 LIVE_S, SETTLED_S, SHOWN_S, OVER_S = 600.0, 2400.0, 90.0, 900.0
 APART_S = 300.0
 """Ordinary life before each fault: three half-lives of the slow average that follows what was before."""
@@ -125,9 +125,8 @@ def settle(alertmanager: Alertmanager, terminal: Terminal, url: str, say: Callab
 
 
 def _is_learning(url: str) -> bool:
-    with urllib.request.urlopen(
-        f"{url}/api/v1/entities", timeout=10
-    ) as answer:  # a command would be work on the host
+    # asked for so, for a command would be work on the host
+    with urllib.request.urlopen(f"{url}/api/v1/entities", timeout=10) as answer:
         return any(one["warming"] for one in json.loads(answer.read()))
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.product --out build/bench-product.json [--record] [--only commands|demo|docs|host]
 
 `ONLY=name` in the environment does the same as `--only`. Exits 1 where a bar is not met, 2 where it cannot run. It
-measures times on this machine, which has to be left alone meanwhile; `host` watches this very machine for half an hour.
+measures times on this machine, which has to be left alone meanwhile; `host` watches this very machine for over an hour.
 """
 
 from __future__ import annotations

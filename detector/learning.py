@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import TooFewRecords
+from ..errors import UnknownTopic
 from ..models.signing import ensure_pair, public_path
 from ..pipelines import collect, formats, sequences
 from ..pipelines.brokers import Broker
@@ -83,10 +83,10 @@ def from_topics(
 
     Raises:
         BrokerError: a topic does not exist, or nobody answers.
-        DataError: nothing in it is a number; or a topic to which records are sent on holds none.
+        DataError: nothing in it is a number.
     """
     how = decoding_of(stream, decode)
-    wanted = collect.spans(broker, stream.scored, since_ms, until_ms)
+    wanted, read = _source(broker, stream, since_ms, until_ms)
     if stream.features:
         schema = FeatureSchema(stream.features, stream.counters)
     else:
@@ -94,7 +94,7 @@ def from_topics(
     collector = collect.Collector(schema, how)
     consumer = broker.consumer(headers=False)
     try:
-        batches = collect.read(consumer, wanted, since_ms, until_ms)
+        batches = read(consumer, wanted, since_ms, until_ms)
         series, counts = sequences.collect(
             collector.records(batches),
             collector.table.name,
@@ -106,12 +106,6 @@ def from_topics(
         )
     finally:
         consumer.close()
-    if stream.rekey and not series:
-        raise TooFewRecords(
-            f"'{stream.rekeyed}' holds no records of that time: `tocsin run` sends those of {list(stream.topics)} "
-            "on to it, keyed by entity. Let it run first, or have them sent with a key of their entity and set "
-            "`[stream] rekey` = false."
-        )
     return Gathered(series, counts, schema, collector.rejected)
 
 
@@ -176,6 +170,21 @@ def register(
         key if made else None,
         public_path(key),
     )
+
+
+def _source(
+    broker: Broker, stream: Stream, since_ms: int | None, until_ms: int | None
+) -> tuple[list[collect.Span], collect.Reader]:
+    """What is scored; where records are rekeyed and none of that time were sent on yet, the input itself."""
+    try:
+        wanted = collect.spans(broker, stream.scored, since_ms, until_ms)
+    except UnknownTopic:
+        if not stream.rekey:
+            raise
+        wanted = []
+    if wanted or not stream.rekey:
+        return wanted, collect.read
+    return collect.spans(broker, stream.topics, since_ms, until_ms), collect.read_in_line
 
 
 def _discovered(

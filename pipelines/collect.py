@@ -19,6 +19,7 @@ from . import alignment, decoding, slots
 from .alignment import Alignment
 from .brokers.base import Batch, Broker, Consumer, Part
 from .decoding import Decoded, Format, How
+from .merging import Merged
 from .records import Messages, Points, Records
 from .schema import FeatureSchema
 from .slots import SlotTable
@@ -37,6 +38,10 @@ class Span(NamedTuple):
     part: Part
     first: int
     last: int
+
+
+Reader = Callable[[Consumer, Sequence[Span], int | None, int | None], Iterator[Batch]]
+"""`read` or `read_in_line`."""
 
 
 def spans(
@@ -108,6 +113,46 @@ def read(
                 consumer.pause([part])
         if keep:
             yield batch if len(keep) == batch.size else _rows(batch, keep)
+
+
+def read_in_line(
+    consumer: Consumer, wanted: Sequence[Span], since_ms: int | None = None, until_ms: int | None = None
+) -> Iterator[Batch]:
+    """The same records as one line, the oldest timestamp first, as if they all lay in one partition.
+
+    So an entity's records come in the order in which they were sent, however they are scattered.
+
+    Raises:
+        BrokerUnavailable: nothing came for `PATIENCE_S` although an end was not reached.
+    """
+    ends = {span.part: span.last for span in wanted}
+    earliest = -1 if since_ms is None else since_ms
+    latest = LATEST_MS if until_ms is None else until_ms
+    line = Merged(consumer, {span.part: span.first for span in wanted}, time.monotonic)
+    quiet_since = time.monotonic()
+    count = 0
+    while not line.is_past(ends):
+        messages = line.read(WAIT_S)
+        if messages:
+            quiet_since = time.monotonic()
+        elif time.monotonic() - quiet_since >= PATIENCE_S:
+            behind = {part for part, end in ends.items() if line.next_offsets[part] < end}
+            raise BrokerUnavailable(_cut_short(wanted, line.next_offsets, behind))
+        kept = [
+            one for one in messages if one.offset < ends[one.part] and earliest <= one.timestamp_ms < latest
+        ]
+        if kept:
+            topic, partition = wanted[0].part
+            yield Batch(
+                topic=[topic] * len(kept),
+                partition=[partition] * len(kept),
+                offset=list(range(count, count + len(kept))),
+                timestamp_ms=[one.timestamp_ms for one in kept],
+                key=[one.key for one in kept],
+                value=[one.value for one in kept],
+                headers=None,
+            )
+            count += len(kept)
 
 
 def _cut_short(wanted: Sequence[Span], at: Mapping[Part, int], open_parts: set[Part]) -> str:

@@ -63,6 +63,14 @@ class Merged:
         self._resume()
         return out
 
+    def is_past(self, ends: Mapping[Part, int]) -> bool:
+        """Whether all that these partitions held before those offsets was given out."""
+        at = self._consumer.position()
+        return all(
+            self.next_offsets[part] >= end or (not self._held[part] and at.get(part, -1) >= end)
+            for part, end in ends.items()
+        )
+
     def events(self) -> Events:
         """What the client met since the last call."""
         return self._consumer.events()

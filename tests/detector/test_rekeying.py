@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from unittest.mock import MagicMock
 
 import msgspec
+import numpy as np
 import pytest
 from rigs.daemon import until
 from rigs.fixtures import TopicFactory
@@ -18,7 +19,7 @@ from tocsin.detector.learning import from_topics
 from tocsin.detector.rekeying import Rekeyer
 from tocsin.detector.settings import Decode, Stream
 from tocsin.detector.stopping import Stopping
-from tocsin.errors import DeliveryFailed, TooFewRecords
+from tocsin.errors import DeliveryFailed, UnknownTopic
 from tocsin.pipelines.brokers import Broker
 from tocsin.pipelines.brokers.base import Batch, CommitRefused, Events, StillWaiting
 
@@ -281,11 +282,31 @@ def test_what_names_no_entity_goes_on_as_it_came() -> None:
     assert fake.sent() == [(b"k", value) for value in values[:6]] + [(b"7", values[6])]
 
 
-def test_a_training_on_what_was_never_sent_on_says_who_would(broker: Broker, topic: TopicFactory) -> None:
+def test_a_training_before_anything_was_sent_on_reads_the_input_as_it_will_be(
+    broker: Broker, topic: TopicFactory
+) -> None:
     stage = Stage(broker, topic)
-    stage.send(0, 8)
+    stage.send(0, 900)
     stream = msgspec.structs.replace(stage.stream, features=("cpu",))
-    with pytest.raises(
-        TooFewRecords, match=rf"'{stream.rekeyed}' holds no records of that time: `tocsin run` sends"
-    ):
-        from_topics(broker, stream, Decode(), None, None)
+    before = from_topics(broker, stream, Decode(), None, T + 800_000)
+    with stage.rekeyer():
+        until(lambda: stage.committed() == 900, "all to be committed")
+    after = from_topics(broker, stream, Decode(), None, T + 800_000)
+    assert before.counts == after.counts
+    assert [one.entity for one in before.series] == list(HOSTS)
+    for one, other in zip(before.series, after.series, strict=True):
+        assert one.entity == other.entity
+        np.testing.assert_array_equal(one.time_us, other.time_us)
+        np.testing.assert_array_equal(one.values, other.values)
+    assert before.counts.read == 800
+    assert before.counts.late + before.counts.out_of_order == 0
+
+
+def test_a_training_on_a_topic_that_is_not_there_says_so(broker: Broker, topic: TopicFactory) -> None:
+    stage = Stage(broker, topic)
+    for rekey in (False, True):
+        stream = msgspec.structs.replace(
+            stage.stream, topics=("nowhere",), rekeyed="nowhere.rekeyed", rekey=rekey
+        )
+        with pytest.raises(UnknownTopic, match="'nowhere' does not exist"):
+            from_topics(broker, stream, Decode(), None, None)
