@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from ..pipelines import location
 from ..thresholds.constants import Kind as Code
-from ..thresholds.constants import Phase
+from ..thresholds.constants import Mark, Phase
 from ..thresholds.events import rebase, resolve
+from ..thresholds.feedback import mark
 from ..thresholds.state import EVENT
 from .alerts import Kind, alert_id
 from .chain import Chain
@@ -58,6 +59,8 @@ def _close(chain: Chain, stream: str, part: int, change: Resolve, offset: int) -
         core["held_count"] > 0 and named(Kind.DIGEST, "digest_onset")
     )
     if is_open:
+        if change.rebase and core["phase"] == Phase.FIRING:
+            mark(state.decision, slot, int(Mark.CONFIRMED))  # it told of a change that stays
         events = resolve(state.decision, slot, part, last_us, offset)
         if change.rebase:
             rebase(state.decision, slot)

@@ -106,7 +106,8 @@ def slug(title: str) -> str:
 def commands(page: Path) -> list[str]:
     text = page.read_text()
     lines = [line.removeprefix("$ ") for line in blocks(text)]
-    return [found for found in [*lines, *inline(text)] if found.startswith("tocsin ")]
+    # "tocsin 0.1.0 …" is an answer
+    return [found for found in [*lines, *inline(text)] if re.match(r"tocsin [^\d]", found)]
 
 
 @pages(BY_HAND)

@@ -96,6 +96,10 @@ def test_an_entity_is_watched_as_before_once_it_has_learned_its_new_ordinary(
     assert middle(told(rebased, "threshold")[-300:]) < stepped - 1.5, "such a step would be told again"
     state = rebased.life.chain.state
     assert state.location.phase[rebased.slot] == location.OWN
+    counted = [
+        np.flatnonzero(one.life.chain.state.decision.openings[one.slot]).max() for one in (kept, rebased)
+    ]
+    assert counted[1] < counted[0] - 2, "the alert that told of it does not count where it opened"
 
 
 def test_no_bit_depends_on_how_batches_are_cut(shared_stand: Stand, moved: tuple[Fleet, int]) -> None:

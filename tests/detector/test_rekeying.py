@@ -310,3 +310,11 @@ def test_a_training_on_a_topic_that_is_not_there_says_so(broker: Broker, topic: 
         )
         with pytest.raises(UnknownTopic, match="'nowhere' does not exist"):
             from_topics(broker, stream, Decode(), None, None)
+
+
+def test_a_training_on_an_input_that_holds_nothing_finds_nothing(broker: Broker, topic: TopicFactory) -> None:
+    stage = Stage(broker, topic)
+    found = from_topics(
+        broker, msgspec.structs.replace(stage.stream, features=("cpu",)), Decode(), None, None
+    )
+    assert (found.series, found.counts.read) == ([], 0)
