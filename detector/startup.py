@@ -27,8 +27,6 @@ from .state import StreamState
 
 log = logging.getLogger(__name__)
 
-STATE = State()
-
 
 def schema_of(stream: Stream, registry: Registry, settings: Settings) -> FeatureSchema:
     """The stream's features: as configured, else those that its champion was trained on.
@@ -98,7 +96,7 @@ def check_promotable(name: str, registry: Registry, settings: Settings, stream: 
     model_loader(registry, settings, stream, schema)(name)
 
 
-def make_chain(stream: Stream, schema: FeatureSchema, model: Model, kept: State = STATE) -> Chain:
+def make_chain(stream: Stream, schema: FeatureSchema, model: Model, kept: State) -> Chain:
     """An empty chain for models of that shape. SettingsError for a band of a feature that there is not."""
     alignment = alignment_of(stream)
     state = StreamState(schema, stream.window, len(model.version.members), alignment, limits_of(kept))
@@ -140,7 +138,7 @@ def alignment_of(stream: Stream) -> Alignment | None:
 
 def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:
     """Compile everything that a record will pass, on a chain that is thrown away, so that none has to wait."""
-    chain = make_chain(stream, schema, ruling.model)
+    chain = make_chain(stream, schema, ruling.model, State())
     part = chain.state.part("", 0)
     chain.state.rulings[part] = ruling
     slots = chain.state.table.intern_all(part, ["a", "b"])

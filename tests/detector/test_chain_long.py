@@ -98,7 +98,7 @@ def test_open_periods_survive_a_snapshot(shared_stand: Stand, shared_fleet: Flee
     first, _ = run(shared_stand, batch.rows(0, half), [])
     ruling = first.state.rulings[0]
     stream = long_stream(shared_stand)
-    other = make_chain(stream, shared_stand.schema, shared_stand.models[shared_stand.names[0]])
+    other = make_chain(stream, shared_stand.schema, shared_stand.models[shared_stand.names[0]], EVERYBODY)
     other.state.restore(other.state.part(TOPIC, 0), first.state.snapshot(0, half), ruling)
     read = Reader(stream, Decode(), other.state).read(batch.rows(half, batch.size))
     outcome = other.process(read.records, read.admitted)
@@ -134,7 +134,7 @@ def test_measurements_of_entities_that_give_way_are_as_exact(
 
 def test_describe_names_the_alignment(shared_stand: Stand) -> None:
     chain = make_chain(
-        long_stream(shared_stand), shared_stand.schema, shared_stand.models[shared_stand.names[0]]
+        long_stream(shared_stand), shared_stand.schema, shared_stand.models[shared_stand.names[0]], EVERYBODY
     )
     assert (
         chain.describe().splitlines()[1] == "align   one record an entity and 10 s, closed 10 s after its end"
