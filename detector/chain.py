@@ -156,7 +156,10 @@ class Chain:
         held = held_rows(self.state.window, slots, self.lags)
         mine = slots[held.owner]
         scored = ruling.model.scorer.score(
-            self.state.assigned.panel[mine], held.window, held.jump, self.state.location.location[mine]
+            ruling.model.version.panel[self.state.assigned.row[mine]],
+            held.window,
+            held.jump,
+            self.state.location.location[mine],
         )
         warm(self.state.decision, mine, held.time_us, scored.members)
 
@@ -252,8 +255,9 @@ def _score(state: StreamState, work: Work) -> None:
     accepted = work.accepted
     last_us = state.decision.core["last_us"][slots]
     location.follow(state.location, slots, work.times(), last_us, work.ruling.model.period_us)
-    work.scored = work.ruling.model.scorer.score(
-        state.assigned.panel[slots],
+    model = work.ruling.model
+    work.scored = model.scorer.score(
+        model.version.panel[state.assigned.row[slots]],
         accepted.window[here],
         accepted.jump[here],
         state.location.location[slots],
@@ -266,10 +270,11 @@ def _score(state: StreamState, work: Work) -> None:
 def _decide(state: StreamState, work: Work, bands: Bands | None) -> None:
     slots, here = work.slots(), work.segment
     rows, times = work.accepted.row[here], work.times()
-    trained = (times >= state.assigned.trained_from[slots]) & (times <= state.assigned.trained_to[slots])
-    block = drift.block_records(work.ruling.model.version.trained_entities)
+    model, entity = work.ruling.model, state.assigned.row[slots]
+    trained = (times >= model.trained_from[entity]) & (times <= model.trained_to[entity])
+    block = drift.block_records(model.version.trained_entities)
     state.progress.block_records[work.records.part[rows]] = block
-    state.progress.usual_missing[work.records.part[rows]] = work.ruling.model.reference["missing"][0]
+    state.progress.usual_missing[work.records.part[rows]] = model.reference["missing"][0]
     decided, events, blocks = advance(
         state.decision,
         state.progress,

@@ -18,7 +18,6 @@ from ..pipelines import alignment as aligning
 from ..pipelines.admission import NO_LIMITS, Admission, Limits, Recency
 from ..pipelines.alignment import Alignment
 from ..pipelines.brokers.base import Part
-from ..pipelines.records import NO_TIME
 from ..pipelines.schema import FeatureSchema
 from ..pipelines.slots import SlotTable, capacity, grow, put, reset, take
 from ..thresholds import calibration, drift, trace
@@ -30,7 +29,7 @@ from .ruling import Ruling
 
 FORMAT = 3
 """1 had nothing of `thresholds.cusum`, of how records come, nor of what is expected; 2 nothing of when entities were
-seen (`pipelines.admission`)."""
+seen (`pipelines.admission`), and wider fields."""
 _FIRST_SLOTS = 64
 
 
@@ -39,20 +38,12 @@ class Assigned(NamedTuple):
 
     owner: NDArray[np.int32]
     """[N] the part that holds the slot, -1 for a free one."""
-    panel: NDArray[np.int32]
-    """[N] the panel that scores it."""
-    trained_from: NDArray[np.int64]
-    trained_to: NDArray[np.int64]
-    """[N] first and last event time that the model was trained on; NO_TIME where it was not."""
+    row: NDArray[np.int32]
+    """[N] the entity's row in the arrays of its part's model version."""
 
 
 def _assigned(slots: int) -> Assigned:
-    return Assigned(
-        np.full(slots, -1, np.int32),
-        np.zeros(slots, np.int32),
-        np.full(slots, NO_TIME, np.int64),
-        np.full(slots, NO_TIME, np.int64),
-    )
+    return Assigned(np.full(slots, -1, np.int32), np.zeros(slots, np.int32))
 
 
 class StreamState:
@@ -193,9 +184,7 @@ class StreamState:
         pooled = own == len(ruling.rows)
         wide = ruling.model.location[rows]
         location.install(self.location, slots, wide, learning=~known)
-        self.assigned.panel[slots] = version.panel[rows]
-        self.assigned.trained_from[slots] = ruling.model.trained_from[rows]
-        self.assigned.trained_to[slots] = ruling.model.trained_to[rows]
+        self.assigned.row[slots] = rows
         for mine, learning, weight in (
             (known, Learning.CALIBRATED, 0.0),
             (~known & ~pooled, Learning.LOCATION, 0.0),
@@ -282,12 +271,7 @@ class StreamState:
             StateError: the snapshot is of another feature schema or format.
         """
         topic, partition = self.parts[part]
-        written = snapshot.note.get("format")
-        if written != FORMAT:
-            raise StateError(
-                f"The state of {topic}/{partition} has the format {written}; this program reads {FORMAT}. Go back to "
-                "the version of tocsin that wrote it, or start a stream with a new name."
-            )
+        _refuse_another_format(snapshot, topic, partition)
         if snapshot.note.get("schema") != self.schema.hash:
             raise StateError(
                 f"The state of {topic}/{partition} was made for other features or another window. Set the features "
@@ -318,13 +302,17 @@ class StreamState:
             reset(state, np.array([part], np.int32), self._fresh_part[name])
         self.rulings.pop(part, None)
 
+    def bytes_by_field(self) -> dict[str, int]:
+        """Bytes that one entity takes in each array, by `state.field`; its name and its entry in a dictionary aside."""
+        return {
+            f"{name}.{field}": int(column.dtype.itemsize * np.prod(column.shape[1:]))
+            for name, state in {**self._fresh, "trace": self.trace}.items()
+            for field, column in zip(state._fields, state, strict=True)
+        }
+
     def bytes_per_entity(self) -> int:
-        """Bytes of state that one entity takes in memory, names and dictionaries aside."""
-        return sum(
-            int(column.dtype.itemsize * np.prod(column.shape[1:]))
-            for state in (*self._fresh.values(), self.trace)
-            for column in state
-        )
+        """Bytes of state that one entity takes in memory, its name and its entry in a dictionary aside."""
+        return sum(self.bytes_by_field().values())
 
 
 def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.DecisionState | None:
@@ -333,6 +321,7 @@ def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.Decisi
     Raises:
         StateError: the snapshot is of another format.
     """
+    _refuse_another_format(snapshot, *part)
     if entity not in snapshot.entities:
         return None
     row = snapshot.entities.index(entity)
@@ -340,6 +329,15 @@ def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.Decisi
     fresh = decisions.init(1, mine["decision.fast"].shape[1])
     found: decisions.DecisionState = _typed(fresh, "decision", mine, 1, *part)
     return found
+
+
+def _refuse_another_format(snapshot: Snapshot, topic: str, partition: int) -> None:
+    written = snapshot.note.get("format")
+    if written != FORMAT:
+        raise StateError(
+            f"The state of {topic}/{partition} has the format {written}; this program reads {FORMAT}. Go back to the "
+            "version of tocsin that wrote it, or start a stream with a new name."
+        )
 
 
 def _plain(arrays: dict[str, NDArray[Any]]) -> Arrays:

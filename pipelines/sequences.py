@@ -133,7 +133,7 @@ def collect(
                 f"Take a shorter range, for instance --since 24h"
             )
     counts = Counts(int(tally.sum()), *(int(n) for n in tally))
-    spans = {one: int(state.newest[one]) - first for one, first in first_us.items()}
+    spans = {one: windows.newest_of(state, one) - first for one, first in first_us.items()}
     return _series(kept, heads, spans, name_of), counts
 
 
