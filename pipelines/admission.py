@@ -205,6 +205,7 @@ def _plan(
             found += 1
             if is_strange:
                 admission.newcomers[part] += 1
+            continue  # the first record of an entity moves no watermark
         if forget_us > 0 and times[row] >= admission.sweep_us[part]:
             return row + 1, found, -1
     return len(slots), found, -1

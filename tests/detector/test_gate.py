@@ -295,6 +295,18 @@ def test_a_first_record_with_a_wrong_time_neither_forgets_nor_counts_as_recent()
     assert state.held(0) == {"a": 11, "mad": 10}
 
 
+def test_first_records_need_no_look_at_who_is_to_be_forgotten() -> None:
+    state, pieces = Bare(Limits(10_000, forget_us=1000)), []
+
+    def through(piece: Any) -> Outcome:
+        pieces.append(len(piece.slot))
+        return Bare.through(state, piece)
+
+    state.through = through  # type: ignore[method-assign]
+    state.take(quiet(*(f"request-{number}" for number in range(500)), at=10**6))
+    assert pieces == [500]
+
+
 def test_what_was_not_seen_for_so_long_is_forgotten_but_not_after_a_silence_of_all() -> None:
     limits = Limits(100, forget_us=640)
     state = Bare(limits)
