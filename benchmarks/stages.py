@@ -103,7 +103,7 @@ def main() -> None:
         rulings.take(Versioned(version, change))
     ruling = rulings.ruling()
     warm(stream, schema, ruling)
-    chain = make_chain(stream, schema, ruling.model)
+    chain = make_chain(stream, schema, ruling.model, settings.state)
     watch = Stopwatch()
     found = batches(settings.kafka.bootstrap, stream.topics[0], told.records, watch)
     records = sum(batch.size for batch in found)

@@ -46,7 +46,7 @@ def act(
 def _close(chain: Chain, stream: str, part: int, change: Resolve, offset: int) -> NDArray[np.void]:
     """End the incident of that id if it is open; an entity or an id that is not is no fault: it ended meanwhile."""
     state = chain.state
-    slot = _slot(chain, part, change.entity)
+    slot = state.slot_of(part, change.entity)
     if slot is None:
         return np.zeros(0, EVENT)
     core = state.decision.core[slot]
@@ -78,13 +78,7 @@ def _close(chain: Chain, stream: str, part: int, change: Resolve, offset: int) -
 
 def _heed(chain: Chain, stream: str, part: int, given: Given, offset: int) -> NDArray[np.void]:
     """Heed what is said of an incident; of an entity that is not known here, or of another stream's, nothing is."""
-    slot = _slot(chain, part, given.about.entity)
+    slot = chain.state.slot_of(part, given.about.entity)
     if slot is None or not is_of(given.about, stream):
         return np.zeros(0, EVENT)
     return heed(chain.state.decision, slot, part, given, offset)
-
-
-def _slot(chain: Chain, part: int, entity: str) -> int | None:
-    """The entity's slot; None where nothing is known of it."""
-    slot = chain.state.table.lookup(part).get(entity)
-    return slot if slot is not None and slot < len(chain.state.decision.core) else None

@@ -1,7 +1,7 @@
 """The chain, from decoded records to incidents, in reading order.
 
     build_chain(state, lags, far_ahead_us) -> Chain
-    chain.process(records, admitted) -> Outcome          # one batch, any cut, any interleaving of partitions
+    chain.process(records, new) -> Outcome               # one batch, any cut, any interleaving of partitions
     chain.describe() -> str
 
 The daemon, `replay`, the demo and the tests all run this chain; only its two ends differ. It reads no clock: every
@@ -28,6 +28,8 @@ from ..thresholds.bands import Bands, excused
 from ..thresholds.calibration import begin_medians
 from ..thresholds.state import BLOCK_MEANS, EVENT, Rows, open_block
 from ..thresholds.warm import warm
+from .changelog import Snapshot
+from .gate import enter, fit, said_of
 from .outcome import Outcome, columns_of, merged, nothing
 from .ruling import Ruling
 from .state import StreamState
@@ -89,21 +91,30 @@ class Chain:
 
     def describe(self) -> str:
         """The stages in order, one a line."""
-        lines = [(stage.name, stage.does) for stage in self.stages]
-        if self._alignment is not None:
-            period_s, wait_s = self._alignment.period_us / 1e6, self._alignment.wait_us / 1e6
-            lines.insert(
-                0, ("align", f"one record an entity and {period_s:g} s, closed {wait_s:g} s after its end")
-            )
+        lines = self.lines()
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:<{width}}  {does}" for name, does in lines)
 
-    def process(self, given: Records | Points, admitted: NDArray[np.int32]) -> Outcome:
+    def lines(self) -> list[tuple[str, str]]:
+        """What each step is called, and what it does, in order."""
+        lines = [("admit", said_of(self.state.limits))]
+        if self._alignment is not None:
+            period_s, wait_s = self._alignment.period_us / 1e6, self._alignment.wait_us / 1e6
+            lines.append(
+                ("align", f"one record an entity and {period_s:g} s, closed {wait_s:g} s after its end")
+            )
+        return lines + [(stage.name, stage.does) for stage in self.stages]
+
+    def process(self, given: Records | Points, new: NDArray[np.int32]) -> Outcome:
         """Take a batch through all stages: records, or the single measurements of the long format.
 
-        `admitted` are the slots given out since the last call. Every part of the batch has a ruling.
+        `new` are the slots given out since the last call. Every part of the batch has a ruling.
         """
-        self.state.admit(admitted)
+        self.state.idle.update(new.tolist())
+        self.state.reserve()
+        return enter(self.state, given, self._through)
+
+    def _through(self, given: Records | Points) -> Outcome:
         if isinstance(given, Records):
             outcome = self._judge(given)
             return outcome._replace(refused=np.flatnonzero(outcome.verdict == Verdict.FAR_AHEAD))
@@ -125,6 +136,14 @@ class Chain:
             outcomes.append(self._under(take_rows(records, rows[-1]), ruling))
         return merged(records, outcomes, rows)
 
+    def restore(self, part: int, snapshot: Snapshot, ruling: Ruling) -> int:
+        """Put a snapshot in the place of whatever a part held.
+
+        Returns how many of its entities gave way, because the limits have become narrower since.
+        """
+        self.state.restore(part, snapshot, ruling)
+        return fit(self.state, part)
+
     def promote(self, part: int, ruling: Ruling) -> None:
         """Let a ruling with another model act in a part: a new epoch, smoothing restarted over the records held."""
         self.state.rulings[part] = ruling
@@ -137,7 +156,10 @@ class Chain:
         held = held_rows(self.state.window, slots, self.lags)
         mine = slots[held.owner]
         scored = ruling.model.scorer.score(
-            self.state.assigned.panel[mine], held.window, held.jump, self.state.location.location[mine]
+            ruling.model.version.panel[self.state.assigned.row[mine]],
+            held.window,
+            held.jump,
+            self.state.location.location[mine],
         )
         warm(self.state.decision, mine, held.time_us, scored.members)
 
@@ -148,7 +170,7 @@ class Chain:
 
     def _under(self, records: Records, ruling: Ruling | None) -> Outcome:
         if ruling is None:
-            return nothing(records)
+            return nothing(records, self.lags)
         first, *later = self.stages
         work = Work(records, ruling)
         first.run(self.state, work)
@@ -233,8 +255,9 @@ def _score(state: StreamState, work: Work) -> None:
     accepted = work.accepted
     last_us = state.decision.core["last_us"][slots]
     location.follow(state.location, slots, work.times(), last_us, work.ruling.model.period_us)
-    work.scored = work.ruling.model.scorer.score(
-        state.assigned.panel[slots],
+    model = work.ruling.model
+    work.scored = model.scorer.score(
+        model.version.panel[state.assigned.row[slots]],
         accepted.window[here],
         accepted.jump[here],
         state.location.location[slots],
@@ -247,10 +270,11 @@ def _score(state: StreamState, work: Work) -> None:
 def _decide(state: StreamState, work: Work, bands: Bands | None) -> None:
     slots, here = work.slots(), work.segment
     rows, times = work.accepted.row[here], work.times()
-    trained = (times >= state.assigned.trained_from[slots]) & (times <= state.assigned.trained_to[slots])
-    block = drift.block_records(work.ruling.model.version.trained_entities)
+    model, entity = work.ruling.model, state.assigned.row[slots]
+    trained = (times >= model.trained_from[entity]) & (times <= model.trained_to[entity])
+    block = drift.block_records(model.version.trained_entities)
     state.progress.block_records[work.records.part[rows]] = block
-    state.progress.usual_missing[work.records.part[rows]] = work.ruling.model.reference["missing"][0]
+    state.progress.usual_missing[work.records.part[rows]] = model.reference["missing"][0]
     decided, events, blocks = advance(
         state.decision,
         state.progress,

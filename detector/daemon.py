@@ -116,9 +116,11 @@ class Daemon:
                 stream = new.stream(runner.stream.name)
                 if settings_hash(new, stream) != settings_hash(self.settings, runner.stream):
                     log.info("the configuration has changed", extra={"stream": stream.name})
-                if stream != runner.stream or new.kafka != self.settings.kafka:
+                fixed = (runner.stream, self.settings.kafka, self.settings.state)
+                if (stream, new.kafka, new.state) != fixed:
                     log.warning(
-                        "changes of [stream] and [kafka] act at the next start", extra={"stream": stream.name}
+                        "changes of [stream], [kafka] and [state] act at the next start",
+                        extra={"stream": stream.name},
                     )
                 if runner.rulings is not None:
                     for change in reloaded(runner.rulings.effective().in_force, new):

@@ -58,6 +58,8 @@ class Ledger:
         if outcome is None:
             return
         metrics.add(defs.RECORDS_SCORED, len(outcome.row), stream)
+        for reason, evicted in outcome.evicted._asdict().items():
+            metrics.add(defs.EVICTED, evicted, stream, reason)
         if outcome.late_points:
             metrics.add(defs.POINTS_LATE, outcome.late_points, stream)
         for verdict, count in unscored(outcome).items():

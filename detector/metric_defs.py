@@ -27,7 +27,7 @@ class Definition(NamedTuple):
 
 DEFINITIONS: list[Definition] = []
 
-UNSCORED = ("warming", "all_missing", "duplicate", "out_of_order", "late", "far_ahead")
+UNSCORED = ("warming", "all_missing", "duplicate", "out_of_order", "late", "far_ahead", "not_admitted")
 SEVERITIES = ("warning", "critical")
 PHASES = ("starting", "collecting", "training", "restoring", "live", "stopped")
 STAGES = ("consume", "decode", "chain", "publish", "commit", "snapshot")
@@ -113,7 +113,7 @@ RECORDS_UNSCORED = _define(
     "counter",
     "records_unscored_total",
     "Readable records that got no score, by why: the window not yet warm, no feature present, a duplicate, "
-    "out of order (kept in its place), too late, or too far ahead of its entity.",
+    "out of order (kept in its place), too late, too far ahead of its entity, or of a new entity not admitted.",
     "stream",
     "verdict",
     verdict=UNSCORED,
@@ -365,6 +365,14 @@ DRIFT_DECISIONS = _define(
 ENTITIES = _define("gauge", "entities", "Entities known here.", "stream")
 ENTITIES_WARMING = _define("gauge", "entities_warming", "Entities whose window is not full yet.", "stream")
 ENTITIES_TORN = _define("gauge", "entities_torn", "Entities seen in more than one partition.", "stream")
+EVICTED = _define(
+    "counter",
+    "entities_evicted_total",
+    "Entities that gave way to new ones at [state] max_entities (limit), or were forgotten (ttl).",
+    "stream",
+    "reason",
+    reason=("limit", "ttl"),
+)
 SNAPSHOTS = _define(
     "counter", "state_snapshots_total", "Snapshots of a partition that were handed to the producer.", "stream"
 )

@@ -13,6 +13,15 @@ from ..thresholds import drift
 from ..thresholds.state import BLOCK_MEANS, EVENT
 
 
+class Evicted(NamedTuple):
+    """How many entities gave way in a batch."""
+
+    limit: int = 0
+    """To new ones."""
+    ttl: int = 0
+    """Because they had not been seen for so long."""
+
+
 class Outcome(NamedTuple):
     """What the chain made of B records. n of them were scored: `row` says which, the [n] columns what came out."""
 
@@ -57,6 +66,11 @@ class Outcome(NamedTuple):
     """[n, L, F] raw, oldest first: what the model looked at."""
     lacking: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
     """[n, F] missing, and sent before."""
+    turned: NDArray[np.int64] = np.zeros(0, np.int64)
+    """Rows of what was given (records, or points) of new entities that were not let in,"""
+    why: NDArray[np.uint8] = np.zeros(0, np.uint8)
+    """and an `admission.Turned` for each."""
+    evicted: Evicted = Evicted()
 
 
 def columns_of(n: int, features: int) -> dict[str, Any]:
@@ -79,8 +93,12 @@ def columns_of(n: int, features: int) -> dict[str, Any]:
 
 
 def merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int64]]) -> Outcome:
-    """One outcome, in the order of `records`, of several over parts of its rows."""
-    verdict = np.empty(len(records.slot), np.uint8)
+    """One outcome, in the order of `records`, of several over parts of its rows; the other rows were not admitted."""
+    verdict = np.full(len(records.slot), Verdict.NOT_ADMITTED, np.uint8)
+    rows = [mine for mine, outcome in zip(rows, outcomes, strict=True) if len(outcome.verdict)]
+    empty, outcomes = outcomes[0], [outcome for outcome in outcomes if len(outcome.verdict)]
+    if not outcomes:
+        return empty._replace(records=records, verdict=verdict)
     for outcome, mine in zip(outcomes, rows, strict=True):
         verdict[mine] = outcome.verdict
     where = np.concatenate([mine[outcome.row] for outcome, mine in zip(outcomes, rows, strict=True)])
@@ -95,7 +113,8 @@ def merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int6
         for flag in outcome.drifts
     ]
     labels = tuple(label for outcome in outcomes for label in outcome.labels)
-    label = np.concatenate([np.full(len(o.row), i, np.int32) for i, o in enumerate(outcomes)])
+    before = np.cumsum([0] + [len(outcome.labels) for outcome in outcomes], dtype=np.int32)
+    label = np.concatenate([outcome.label + first for outcome, first in zip(outcomes, before, strict=False)])
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(outcome, name) for outcome in outcomes])[order]
         for name in columns_of(0, 0)
@@ -116,8 +135,8 @@ def merged(records: Records, outcomes: list[Outcome], rows: list[NDArray[np.int6
     )
 
 
-def nothing(records: Records) -> Outcome:
-    """The outcome of no records."""
+def nothing(records: Records, lags: int = 0) -> Outcome:
+    """The outcome of no records, for models that look at `lags`."""
     features = records.values.shape[1]
     return Outcome(
         records,
@@ -129,6 +148,8 @@ def nothing(records: Records) -> Outcome:
         events=np.zeros(0, EVENT),
         drifts=[],
         refused=np.zeros(0, np.int64),
+        window=np.zeros((0, lags, features), np.float32),
+        lacking=np.zeros((0, features), np.bool_),
     )
 
 

@@ -52,7 +52,11 @@ class Recovery(NamedTuple):
                 f"{self.rulings.newest}. Was that topic deleted? Start a stream with a new name, or restore the topic."
             )
         ruling = self.rulings.ruling(version)
-        self.chain.state.restore(index, found.snapshot, ruling)
+        if given_way := self.chain.restore(index, found.snapshot, ruling):
+            log.warning(
+                "more entities were held than [state] max_entities allows now",
+                extra={"part": f"{part[0]}/{part[1]}", "evicted": given_way},
+            )
         begin = found.snapshot.next_offset
         target = begin if committed is None else max(committed, begin)
         owned = Owned(part, index, begin, committed or begin, found.marker, deque(found.applied))
@@ -92,6 +96,7 @@ class Recovery(NamedTuple):
 
     def _process(self, owned: Owned, batch: Batch) -> None:
         if batch:
+            self.chain.state.release()
             read = self.reader.read(batch)
             owned.bytes_in += read.sizes.get(owned.part, 0)
             if read.rows:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
+from ..pipelines.admission import Turned
 from ..pipelines.brokers.base import Batch, Part
 from .deadletters import Breaker, closed, unreadable, update
 from .ledger import Ledger
@@ -12,7 +15,14 @@ from .outcome import Outcome
 from .reading import Read
 from .settings import Decode
 
+log = logging.getLogger(__name__)
+
 FAR_AHEAD = "its event time is far ahead of its entity's newest, and the records after it do not agree"
+
+TURNED = {
+    Turned.FULL: "its entity is new, and all that [state] max_entities allows are held and have an alert open",
+    Turned.TOO_MANY: "its entity is new, and [state] max_new_entities came just before",
+}
 
 
 class Refusals:
@@ -24,9 +34,10 @@ class Refusals:
         self._decode = decode
         self._breakers: dict[Part, Breaker] = {}
         self._reasons: dict[str, int] = {}
+        self._said: set[tuple[Part, str]] = set()
 
     def send(self, batch: Batch, read: Read, outcome: Outcome | None) -> None:
-        """Send on what a batch holds that cannot be used.
+        """Send on what a batch holds that cannot be used, or for whose entity there is no place.
 
         Raises:
             UnreadableTopic: most of a partition's last records cannot be used.
@@ -38,8 +49,29 @@ class Refusals:
         for message, reason, detail in bad:
             self._ledger.refused(reason, self._outbox.refuse(batch, message, reason, detail))
             self._reasons[reason] = self._reasons.get(reason, 0) + 1
+        unusable = {message for message, _, _ in bad}
+        for message, why in self._turned(read, outcome).items():
+            if message in unusable:
+                continue
+            self._ledger.refused(why.reason, self._outbox.refuse(batch, message, why.reason, TURNED[why]))
+            self._say_once((batch.topic[message], batch.partition[message]), why.reason, TURNED[why])
         if self._reasons:  # before the first one every breaker stands as it began
-            self._judge(batch, {message for message, _, _ in bad})
+            self._judge(batch, unusable)
+
+    def _turned(self, read: Read, outcome: Outcome | None) -> dict[int, Turned]:
+        """The messages of new entities that were not let in. They can be read, so they trip no breaker."""
+        if outcome is None:
+            return {}
+        messages = read.message[outcome.turned].tolist()  # which may hold several measurements
+        return {message: Turned(why) for message, why in zip(messages, outcome.why.tolist(), strict=True)}
+
+    def _say_once(self, part: Part, reason: str, why: str) -> None:
+        if (part, reason) not in self._said:
+            self._said.add((part, reason))
+            log.warning(
+                "records of new entities go to the dead letters",
+                extra={"topic": part[0], "partition": part[1], "reason": reason, "why": why},
+            )
 
     def _judge(self, batch: Batch, bad: set[int]) -> None:
         by_part: dict[Part, list[int]] = {}

@@ -86,7 +86,7 @@ def prepare(
         for one in known:
             rulings.take(one)
         first_model = rulings.model(_first_model(known) or rulings.ruling().model.name)
-        chain = make_chain(stream, schema, first_model)
+        chain = make_chain(stream, schema, first_model, settings.state)
         tapes: list[Tape] = []
         if broker is None:
             tapes.append(file_tape(_files(paths, stream, schema), chain, stream.scored[0]))

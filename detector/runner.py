@@ -161,7 +161,7 @@ class StreamRunner:
                 )
             self.rulings = rulings
             warm(self.stream, schema, rulings.ruling())
-            chain = make_chain(self.stream, schema, rulings.ruling().model)
+            chain = make_chain(self.stream, schema, rulings.ruling().model, self.settings.state)
             self.loop = StreamLoop(
                 Setup(
                     stream=self.stream,

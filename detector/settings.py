@@ -184,6 +184,7 @@ def settings_hash(settings: Settings, stream: Stream) -> str:
         "thresholds": plain(settings.thresholds),
         "incidents": plain(settings.incidents),
         "decode": plain(settings.decode),
+        "state": {key: value for key, value in plain(settings.state).items() if not key.endswith("_every")},
     }
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
@@ -309,6 +310,11 @@ def _check_together(settings: Settings, sources: Sources) -> None:
         raise SettingsError(
             f"{where} [incidents] absent_after = {settings.incidents.absent_after} is not shorter than gone_after = "
             f"{settings.incidents.gone_after}: an entity that is gone is not awaited any more."
+        )
+    if settings.state.forget_after and settings.state.forget_after < settings.incidents.gone_after:
+        raise SettingsError(
+            f"{where} [state] forget_after = {settings.state.forget_after} is shorter than [incidents] gone_after = "
+            f"{settings.incidents.gone_after}: what is open of an entity ends with that, and until then it is kept."
         )
     if settings.forward.hold < 2 * settings.forward.resend:
         raise SettingsError(

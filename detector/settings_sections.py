@@ -200,7 +200,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """How often offsets are committed and state is written to the changelog."""
+    """How often state is written, and of how many entities there is any."""
 
     commit_every: Annotated[
         Duration,
@@ -221,6 +221,38 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
             "1d",
         ),
     ] = Duration.parse("30s")
+
+    max_entities: Annotated[
+        int,
+        Meta(
+            description="Most entities that are held of a partition. A new one beyond takes the place of the least "
+            "recently seen, never of one with an open alert.",
+            ge=1,
+            le=10_000_000,
+        ),
+    ] = 50_000
+
+    forget_after: (
+        Annotated[
+            Duration,
+            span(
+                "An entity not seen for this long, by its partition's newest event time, is forgotten; at least "
+                "`gone_after`. Empty: never, for one that comes again starts from the model's calibration.",
+                "1m",
+            ),
+        ]
+        | None
+    ) = None
+
+    max_new_entities: Annotated[
+        int,
+        Meta(
+            description="Most new entities among each 1000 records of a partition; the records of further ones are "
+            "dead letters. Those that the model knows do not count. 0: any number.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 0
 
 
 class Decode(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from ..models.members import TABLE
 from ..models.packing import unpack
 from ..models.registry import Registry
 from ..pipelines import formats
+from ..pipelines.admission import Limits
 from ..pipelines.alignment import Alignment, check
 from ..pipelines.records import Records
 from ..pipelines.schema import FeatureSchema
@@ -21,7 +22,7 @@ from .chain import Chain, build_chain
 from .registry import trusted_keys
 from .ruling import Model, Ruling
 from .rulings import loaded
-from .settings import Settings, Stream, check_bands
+from .settings import Settings, State, Stream, check_bands
 from .state import StreamState
 
 log = logging.getLogger(__name__)
@@ -95,10 +96,10 @@ def check_promotable(name: str, registry: Registry, settings: Settings, stream: 
     model_loader(registry, settings, stream, schema)(name)
 
 
-def make_chain(stream: Stream, schema: FeatureSchema, model: Model) -> Chain:
+def make_chain(stream: Stream, schema: FeatureSchema, model: Model, kept: State) -> Chain:
     """An empty chain for models of that shape. SettingsError for a band of a feature that there is not."""
     alignment = alignment_of(stream)
-    state = StreamState(schema, stream.window, len(model.version.members), alignment)
+    state = StreamState(schema, stream.window, len(model.version.members), alignment, limits_of(kept))
     bands = bands_of(stream, schema.names)
     return build_chain(state, model.version.lags, int(stream.far_ahead), alignment, bands)
 
@@ -121,6 +122,11 @@ def bands_of(stream: Stream, features: Sequence[str]) -> Bands | None:
     return bands
 
 
+def limits_of(kept: State) -> Limits:
+    """How many entities each partition may hold, and for how long."""
+    return Limits(kept.max_entities, int(kept.forget_after or 0), kept.max_new_entities)
+
+
 def alignment_of(stream: Stream) -> Alignment | None:
     """How single measurements become records; None for a stream whose messages are records."""
     if not formats.of(stream.format).long:
@@ -132,7 +138,7 @@ def alignment_of(stream: Stream) -> Alignment | None:
 
 def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:
     """Compile everything that a record will pass, on a chain that is thrown away, so that none has to wait."""
-    chain = make_chain(stream, schema, ruling.model)
+    chain = make_chain(stream, schema, ruling.model, State())
     part = chain.state.part("", 0)
     chain.state.rulings[part] = ruling
     slots = chain.state.table.intern_all(part, ["a", "b"])

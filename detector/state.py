@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StateError
+from ..pipelines import admission, location, windows
 from ..pipelines import alignment as aligning
-from ..pipelines import location, windows
+from ..pipelines.admission import NO_LIMITS, Admission, Limits, Recency
 from ..pipelines.alignment import Alignment
 from ..pipelines.brokers.base import Part
-from ..pipelines.records import NO_TIME
 from ..pipelines.schema import FeatureSchema
 from ..pipelines.slots import SlotTable, capacity, grow, put, reset, take
 from ..thresholds import calibration, drift, trace
@@ -27,8 +27,9 @@ from .arrays import Arrays
 from .changelog import Snapshot
 from .ruling import Ruling
 
-FORMAT = 2
-"""1 had nothing of `thresholds.cusum`, of how records come, nor of what is expected."""
+FORMAT = 3
+"""1 had nothing of `thresholds.cusum`, of how records come, nor of what is expected; 2 nothing of when entities were
+seen (`pipelines.admission`), and wider fields."""
 _FIRST_SLOTS = 64
 
 
@@ -37,31 +38,35 @@ class Assigned(NamedTuple):
 
     owner: NDArray[np.int32]
     """[N] the part that holds the slot, -1 for a free one."""
-    panel: NDArray[np.int32]
-    """[N] the panel that scores it."""
-    trained_from: NDArray[np.int64]
-    trained_to: NDArray[np.int64]
-    """[N] first and last event time that the model was trained on; NO_TIME where it was not."""
+    row: NDArray[np.int32]
+    """[N] the entity's row in the arrays of its part's model version."""
 
 
 def _assigned(slots: int) -> Assigned:
-    return Assigned(
-        np.full(slots, -1, np.int32),
-        np.zeros(slots, np.int32),
-        np.full(slots, NO_TIME, np.int64),
-        np.full(slots, NO_TIME, np.int64),
-    )
+    return Assigned(np.full(slots, -1, np.int32), np.zeros(slots, np.int32))
 
 
 class StreamState:
     """Slots, partitions and their arrays. Owned by the thread that runs the chain; only `table` is also interned
-    into by the thread that decodes."""
+    into by the thread that decodes.
+
+    The table gives a slot to every name that is decoded. Whether an entity holds it, `assigned.owner` says: who is let
+    in, and who gives way, is decided by the chain alone, when it comes to the record (`gate`).
+    """
 
     def __init__(
-        self, schema: FeatureSchema, window: int, members: int, alignment: Alignment | None = None
+        self,
+        schema: FeatureSchema,
+        window: int,
+        members: int,
+        alignment: Alignment | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.schema = schema
+        self.limits = limits
         self.table = SlotTable()
+        self.idle: set[int] = set()
+        """Slots that are given out and that no entity holds. Records decoded already may bear them."""
         self.parts: list[Part] = []
         self.rulings: dict[int, Ruling] = {}
         counters = len(schema.counters)
@@ -70,6 +75,7 @@ class StreamState:
             "location": location.init(1, len(schema.names)),
             "decision": decisions.init(1, members),
             "assigned": _assigned(1),
+            "recency": admission.init(1),
         }
         if alignment is not None:
             self._fresh["aligning"] = aligning.init(1, alignment, len(schema.names))
@@ -78,7 +84,11 @@ class StreamState:
         }
         self.trace = trace.init(_FIRST_SLOTS)
         """The last scores, [N, …], written by who runs the chain. It is no part of a snapshot."""
-        self._fresh_part: dict[str, Any] = {"progress": decisions.init_parts(1), "drift": drift.init(1)}
+        self._fresh_part: dict[str, Any] = {
+            "progress": decisions.init_parts(1),
+            "drift": drift.init(1),
+            "admission": admission.init_parts(1),
+        }
         self._part: dict[str, Any] = {
             name: take(fresh, np.zeros(0, np.int32)) for name, fresh in self._fresh_part.items()
         }
@@ -109,6 +119,11 @@ class StreamState:
         return cast(aligning.AlignState, self._slots["aligning"])
 
     @property
+    def recency(self) -> Recency:
+        """When entities were seen, [N]."""
+        return cast(Recency, self._slots["recency"])
+
+    @property
     def progress(self) -> decisions.PartState:
         """Watermarks and open drift blocks, [P, …]."""
         return cast(decisions.PartState, self._part["progress"])
@@ -117,6 +132,11 @@ class StreamState:
     def drift(self) -> drift.DriftState:
         """Block means since the last drift decision, [P, …]."""
         return cast(drift.DriftState, self._part["drift"])
+
+    @property
+    def admission(self) -> Admission:
+        """How many entities are held, and what decides who gives way, [P]."""
+        return cast(Admission, self._part["admission"])
 
     def part(self, topic: str, partition: int) -> int:
         """The index of (topic, partition), made at the first call. Indices are never used for another."""
@@ -138,10 +158,14 @@ class StreamState:
             self.trace = grow(self.trace, trace.init(1), room)
 
     def admit(self, new: NDArray[np.int32]) -> None:
-        """Start slots that were just given out: from the version where it knows the entity, else from its group."""
+        """Let the entities hold their slots from now on: from the version where it knows them, else from their group.
+
+        Of an entity that held its slot before nothing is left.
+        """
         self.reserve()
         if len(new) == 0:
             return
+        self.idle.difference_update(new.tolist())
         for name, state in self._slots.items():
             reset(state, new, self._fresh[name])
         reset(self.trace, new, trace.init(1))
@@ -160,9 +184,7 @@ class StreamState:
         pooled = own == len(ruling.rows)
         wide = ruling.model.location[rows]
         location.install(self.location, slots, wide, learning=~known)
-        self.assigned.panel[slots] = version.panel[rows]
-        self.assigned.trained_from[slots] = ruling.model.trained_from[rows]
-        self.assigned.trained_to[slots] = ruling.model.trained_to[rows]
+        self.assigned.row[slots] = rows
         for mine, learning, weight in (
             (known, Learning.CALIBRATED, 0.0),
             (~known & ~pooled, Learning.LOCATION, 0.0),
@@ -201,8 +223,26 @@ class StreamState:
                 )
 
     def slots_of(self, part: int) -> NDArray[np.int32]:
-        """The slots of a part, ascending."""
-        return self.table.slots_of(part)
+        """The slots that the entities of a part hold, ascending."""
+        return np.flatnonzero(self.assigned.owner == part).astype(np.int32)
+
+    def slot_of(self, part: int, name: str) -> int | None:
+        """The slot of an entity; None where it holds none."""
+        slot = self.table.lookup(part).get(name)
+        owner = self.assigned.owner
+        return slot if slot is not None and slot < len(owner) and owner[slot] == part else None
+
+    def evict(self, slots: NDArray[np.int32]) -> None:
+        """Let the entities that hold these slots go, with all that is known of them."""
+        owner = self.assigned.owner
+        np.subtract.at(self.admission.entities, owner[slots], 1)
+        owner[slots] = -1
+        self.idle.update(slots.tolist())
+
+    def release(self) -> None:
+        """Free the slots that no entity holds for others. No record that was decoded may still be on its way."""
+        self.table.release(sorted(self.idle))
+        self.idle.clear()
 
     def snapshot(self, part: int, next_offset: int) -> Snapshot:
         """Copies of all that belongs to a part, as of just before `next_offset`."""
@@ -231,12 +271,7 @@ class StreamState:
             StateError: the snapshot is of another feature schema or format.
         """
         topic, partition = self.parts[part]
-        written = snapshot.note.get("format")
-        if written != FORMAT:
-            raise StateError(
-                f"The state of {topic}/{partition} has the format {written}; this program reads {FORMAT}. Go back to "
-                "the version of tocsin that wrote it, or start a stream with a new name."
-            )
+        _refuse_another_format(snapshot, topic, partition)
         if snapshot.note.get("schema") != self.schema.hash:
             raise StateError(
                 f"The state of {topic}/{partition} was made for other features or another window. Set the features "
@@ -261,18 +296,23 @@ class StreamState:
     def drop(self, part: int) -> None:
         """Forget a part: its slots are free for others."""
         slots = self.table.drop(part)
+        self.idle.difference_update(slots.tolist())
         self.assigned.owner[slots[slots < len(self.assigned.owner)]] = -1
         for name, state in self._part.items():
             reset(state, np.array([part], np.int32), self._fresh_part[name])
         self.rulings.pop(part, None)
 
+    def bytes_by_field(self) -> dict[str, int]:
+        """Bytes that one entity takes in each array, by `state.field`; its name and its entry in a dictionary aside."""
+        return {
+            f"{name}.{field}": int(column.dtype.itemsize * np.prod(column.shape[1:]))
+            for name, state in {**self._fresh, "trace": self.trace}.items()
+            for field, column in zip(state._fields, state, strict=True)
+        }
+
     def bytes_per_entity(self) -> int:
-        """Bytes of state that one entity takes in memory, names and dictionaries aside."""
-        return sum(
-            int(column.dtype.itemsize * np.prod(column.shape[1:]))
-            for state in (*self._fresh.values(), self.trace)
-            for column in state
-        )
+        """Bytes of state that one entity takes in memory, its name and its entry in a dictionary aside."""
+        return sum(self.bytes_by_field().values())
 
 
 def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.DecisionState | None:
@@ -281,6 +321,7 @@ def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.Decisi
     Raises:
         StateError: the snapshot is of another format.
     """
+    _refuse_another_format(snapshot, *part)
     if entity not in snapshot.entities:
         return None
     row = snapshot.entities.index(entity)
@@ -288,6 +329,15 @@ def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.Decisi
     fresh = decisions.init(1, mine["decision.fast"].shape[1])
     found: decisions.DecisionState = _typed(fresh, "decision", mine, 1, *part)
     return found
+
+
+def _refuse_another_format(snapshot: Snapshot, topic: str, partition: int) -> None:
+    written = snapshot.note.get("format")
+    if written != FORMAT:
+        raise StateError(
+            f"The state of {topic}/{partition} has the format {written}; this program reads {FORMAT}. Go back to the "
+            "version of tocsin that wrote it, or start a stream with a new name."
+        )
 
 
 def _plain(arrays: dict[str, NDArray[Any]]) -> Arrays:

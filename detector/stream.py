@@ -231,6 +231,9 @@ class StreamLoop:
         self._start(batch.rows(first, batch.size))
 
     def _start(self, batch: Batch) -> None:
+        if len(self.state.idle) >= BATCH:
+            self._drain()  # lest a record on its way bear a slot that is another's by then
+            self.state.release()
         with self._s.ledger.stage("decode"):
             read = self._s.reader.read(batch)
         for (topic, partition), offset in read.next_offsets.items():

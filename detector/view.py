@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..pipelines import location
+from ..pipelines import location, windows
 from ..pipelines.brokers.base import Part
 from ..pipelines.records import NO_TIME
 from ..thresholds import trace
@@ -166,8 +166,8 @@ def entities(
 def find(state: StreamState, parts: dict[Part, int], lags: int, name: str) -> dict[str, Any] | None:
     """One entity, or None where no owned partition holds it."""
     for part, index in parts.items():
-        slot = state.table.lookup(index).get(name)
-        if slot is not None and slot < len(state.decision.core):
+        slot = state.slot_of(index, name)
+        if slot is not None:
             return entity(state, part, index, slot, lags, whole=True)
     return None
 
@@ -178,7 +178,7 @@ def entity(
     """What is known of one entity; `whole` adds its newest values."""
     core = state.decision.core[slot]
     held = int(state.window.held[slot])
-    newest = int(state.window.newest[slot])
+    newest = windows.newest_of(state.window, slot)
     level = float(core["level"])
     shown: dict[str, Any] = {
         "entity": state.table.name(slot),

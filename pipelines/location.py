@@ -47,17 +47,15 @@ class LocationState(NamedTuple):
     """[N, 4, F] mean, floored sd, mean of jumps, floored sd of jumps."""
     phase: NDArray[np.uint8]
     """[N] FROM_VERSION, LEARNING (a new entity), OWN or REBASING (one that has a location learns another)."""
-    learnt: NDArray[np.int32]
+    learnt: NDArray[np.int16]
     """[N] clean records so far, while learning."""
-    seen: NDArray[np.uint16]
-    """[N, F] present values among them."""
     mean: NDArray[np.float64]
     square: NDArray[np.float64]
     """[N, F] sum of squared deviations from the running mean while learning, then their EWMA."""
     jump_mean: NDArray[np.float64]
     jump_square: NDArray[np.float64]
     bound: NDArray[np.float32]
-    """[N, 2, F] max |x| (and nothing) while learning, then the least sd of values and of jumps."""
+    """[N, 2, F] while learning max |x| and how many values were present, then the least sd of values and of jumps."""
 
 
 def init(slots: int, features: int) -> LocationState:
@@ -68,8 +66,7 @@ def init(slots: int, features: int) -> LocationState:
     return LocationState(
         location,
         np.zeros(slots, np.uint8),
-        np.zeros(slots, np.int32),
-        np.zeros(shape, np.uint16),
+        np.zeros(slots, np.int16),
         mean=np.zeros(shape),
         square=np.zeros(shape),
         jump_mean=np.zeros(shape),
@@ -194,11 +191,10 @@ def is_learning(phase: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _take_over(state: LocationState, slots: NDArray[np.int32]) -> None:
-    seen = state.seen[slots]
+    largest, seen = state.bound[slots].astype(np.float64).swapaxes(0, 1)
     spread = state.location[slots][:, [SD, JUMP_SD]]
     least = np.where((state.phase[slots] == REBASING)[:, None, None], LEAST_SPREAD * spread, 0.0)
-    divisor = np.maximum(seen, 1).astype(np.float64)
-    largest = state.bound[slots, 0].astype(np.float64)
+    divisor = np.maximum(seen, 1.0)
     own = np.empty((len(slots), 4, seen.shape[1]), np.float64)
     own[:, MEAN] = state.mean[slots]
     own[:, SD] = floored_sd(np.sqrt(state.square[slots] / divisor), largest)
@@ -228,7 +224,7 @@ def _learns(phase: int) -> bool:
 @kernel
 def _next_cut(
     phase: NDArray[np.uint8],
-    learnt: NDArray[np.int32],
+    learnt: NDArray[np.int16],
     slots: NDArray[np.int32],
     turn: NDArray[np.int64],
     start: int,
@@ -281,8 +277,8 @@ def _learn(
                     state.jump_square[slot, j] + weight * jumped * jumped
                 )
                 continue
-            state.seen[slot, j] += 1
-            n = np.float64(state.seen[slot, j])
+            state.bound[slot, 1, j] += 1
+            n = np.float64(state.bound[slot, 1, j])
             state.mean[slot, j] += far / n
             state.square[slot, j] += far * (x - state.mean[slot, j])
             state.bound[slot, 0, j] = max(state.bound[slot, 0, j], abs(values[row, j]))

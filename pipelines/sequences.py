@@ -115,7 +115,7 @@ def collect(
     kept: list[_Kept] = []
     heads: dict[int, NDArray[np.float32]] = {}
     first_us: dict[int, int] = {}
-    tally = np.zeros(len(windows.Verdict), np.int64)
+    tally = np.zeros(len(Counts._fields) - 1, np.int64)
     values = 0
     for records in batches:
         if not len(records.slot):
@@ -133,7 +133,7 @@ def collect(
                 f"Take a shorter range, for instance --since 24h"
             )
     counts = Counts(int(tally.sum()), *(int(n) for n in tally))
-    spans = {one: int(state.newest[one]) - first for one, first in first_us.items()}
+    spans = {one: windows.newest_of(state, one) - first for one, first in first_us.items()}
     return _series(kept, heads, spans, name_of), counts
 
 

@@ -59,6 +59,7 @@ class SlotTable:
         self._part: list[int] = []
         self._free: list[int] = []
         self._new: list[int] = []
+        self._torn: set[int] = set()
 
     def __len__(self) -> int:
         """Entities that hold a slot."""
@@ -79,8 +80,7 @@ class SlotTable:
         slot = names.get(name)
         if slot is not None:
             return slot
-        if any(name in other for held, other in self._slots.items() if held != part):
-            self.torn += 1
+        torn = any(name in other for held, other in self._slots.items() if held != part)
         if self._free:
             slot = self._free.pop()
             self._names[slot], self._part[slot] = name, part
@@ -88,6 +88,9 @@ class SlotTable:
             slot = len(self._names)
             self._names.append(name)
             self._part.append(part)
+        if torn:
+            self.torn += 1
+            self._torn.add(slot)
         names[name] = slot
         self._new.append(slot)
         return slot
@@ -120,8 +123,9 @@ class SlotTable:
         return sorted(part for part, names in self._slots.items() if names)
 
     def release(self, slots: Iterable[int]) -> None:
-        """Free single slots (an entity that is gone)."""
+        """Free single slots (an entity that is gone). A name that was met as torn is counted no more."""
         for slot in map(int, slots):
+            self.torn -= slot in self._torn
             del self._slots[self._part[slot]][self._names[slot]]
             self._forget(slot)
 
@@ -135,4 +139,5 @@ class SlotTable:
 
     def _forget(self, slot: int) -> None:
         self._names[slot], self._part[slot] = "", -1
+        self._torn.discard(slot)
         self._free.append(slot)

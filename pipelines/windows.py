@@ -51,9 +51,11 @@ class Verdict(IntEnum):
     OUT_OF_ORDER = 4
     LATE = 5
     FAR_AHEAD = 6
+    NOT_ADMITTED = 7
+    """Its entity is new and was not let in, see `admission`: no window has seen it."""
 
 
-_SCORED, _WARMING, _ALL_MISSING, _DUPLICATE, _OUT_OF_ORDER, _LATE, _FAR_AHEAD = map(int, Verdict)
+_SCORED, _WARMING, _ALL_MISSING, _DUPLICATE, _OUT_OF_ORDER, _LATE, _FAR_AHEAD, _ = map(int, Verdict)
 
 
 class WindowState(NamedTuple):
@@ -63,10 +65,8 @@ class WindowState(NamedTuple):
     """[N, W, F] raw, counters as rates; NaN is missing."""
     times: NDArray[np.int64]
     """[N, W] microseconds."""
-    head: NDArray[np.int32]
-    held: NDArray[np.int32]
-    newest: NDArray[np.int64]
-    """[N] the newest accepted event time, NO_TIME before the first."""
+    head: NDArray[np.int16]
+    held: NDArray[np.int16]
     ahead: NDArray[np.int8]
     """[N] records refused as far ahead in a row."""
     refused: NDArray[np.int64]
@@ -105,9 +105,8 @@ def init(slots: int, length: int, features: int, counters: int) -> WindowState:
     return WindowState(
         np.full((slots, length, features), np.nan, np.float32),
         np.full((slots, length), NO_TIME, np.int64),
-        np.zeros(slots, np.int32),
-        np.zeros(slots, np.int32),
-        np.full(slots, NO_TIME, np.int64),
+        np.zeros(slots, np.int16),
+        np.zeros(slots, np.int16),
         np.zeros(slots, np.int8),
         np.full(slots, NO_TIME, np.int64),
         np.full((slots, features), np.nan, np.float64),
@@ -115,6 +114,11 @@ def init(slots: int, length: int, features: int, counters: int) -> WindowState:
         np.full((slots, counters), NO_TIME, np.int64),
         np.zeros(slots, np.uint16),
     )
+
+
+def newest_of(state: WindowState, slot: int) -> int:
+    """The newest accepted event time of a slot, NO_TIME before the first."""
+    return int(state.times[slot, int(state.head[slot]) - 1])
 
 
 def accept(
@@ -191,7 +195,7 @@ def _accept(
     scored = 0
     for index in range(len(slots)):
         slot, time = slots[index], times[index]
-        newest = state.newest[slot]
+        newest = state.times[slot, (state.head[slot] - 1) % length]
         if newest != NO_TIME and time > newest + far_ahead and not _real_gap(state, slot, time, far_ahead):
             verdict[index] = _FAR_AHEAD
             continue
@@ -222,7 +226,6 @@ def _accept(
         head = (head + 1) % length
         state.head[slot] = head
         state.held[slot] = min(state.held[slot] + 1, length)
-        state.newest[slot] = time
         present = 0
         for j in range(features):
             value = x[j]

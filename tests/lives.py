@@ -12,6 +12,7 @@ to the bit whatever their batches were. The changelog is messages in memory, wri
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -194,6 +195,8 @@ class Life:
         self._rulings, self.written = rulings, written
         self.chain = stand.chain()
         self.changelog = changelog or Changelog()
+        self.evicted: Counter[str] = Counter()
+        """Entities that gave way, by reason; not those of silent replays."""
         self.position: dict[int, int] = {}
         """Next offset by partition owned."""
         state = self.chain.state
@@ -239,9 +242,11 @@ class Life:
             here = mixed == partition
             offset[here] = self.position[partition] + np.arange(here.sum())
             self.position[partition] += int(here.sum())
+        self.chain.state.release()
         records = self.feed.records(self.chain, mixed, offset)
         outcome = self.chain.process(records, self.chain.state.table.take_new())
         self.diary.note(outcome, self.names)
+        self.evicted.update(outcome.evicted._asdict())
         return outcome
 
     def _act_due(self, partition: int) -> None:

@@ -28,6 +28,7 @@ from tocsin.detector.settings_sections import SECTIONS
 from tocsin.detector.subscriber_options import Counts
 from tocsin.errors import SettingsError
 from tocsin.models.members import TABLE
+from tocsin.pipelines.admission import Turned
 from tocsin.pipelines.decoding import Reason
 from tocsin.pipelines.windows import Verdict
 
@@ -268,7 +269,9 @@ def test_every_value_of_an_alert_is_explained() -> None:
 
 def test_every_reason_of_a_dead_letter_is_explained() -> None:
     page = DOCS / "dead-letters.md"
-    assert sorted(table(page, "reason")) == sorted([*(reason.value for reason in Reason), "time_far_ahead"])
+    assert sorted(table(page, "reason")) == sorted(
+        [*(reason.value for reason in Reason), "time_far_ahead", *(turned.reason for turned in Turned)]
+    )
     letter = dead_letter(Failed("t", 0, 0, 0, None, b"", None), "empty", "", "s", "1")
     headers = [name for name, _ in letter.headers if name.startswith(PREFIX)]
     assert sorted(table(page, "header")) == sorted(headers)

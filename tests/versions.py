@@ -65,7 +65,7 @@ class Stand(NamedTuple):
 
     def chain(self) -> Chain:
         """An empty chain."""
-        return make_chain(self.stream, self.schema, self.models[self.names[0]])
+        return make_chain(self.stream, self.schema, self.models[self.names[0]], self.settings.state)
 
     def recalibration(self, model: str, budget: str, names: Sequence[str], shift: float) -> Recalibration:
         """A change that gives `names` half of their counted history and moves every level by `shift`."""

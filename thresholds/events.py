@@ -148,6 +148,21 @@ def end_all(
 
 
 @kernel
+def has_open(core: Any) -> bool:
+    """Whether an alert of the entity is open: an incident, a digest, or one about how its records come."""
+    return bool(core.phase == FIRING or core.held_count > 0 or is_told(core))
+
+
+@kernel
+def open_alerts(state: DecisionState, slots: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """[n] which of `slots` have an alert open."""
+    found = np.empty(len(slots), np.bool_)
+    for i in range(len(slots)):
+        found[i] = has_open(state.core[slots[i]])
+    return found
+
+
+@kernel
 def leave(
     state: DecisionState,
     parts: PartState,
@@ -171,7 +186,7 @@ def leave(
         core = state.core[slot]
         if owner[slot] != part or core.seen_us == NO_TIME:
             continue
-        is_open = core.phase == FIRING or core.held_count > 0 or is_told(core)
+        is_open = has_open(core)
         due = core.seen_us + rules.gone_after_us
         if at + ROOM > len(events):
             return at

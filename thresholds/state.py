@@ -28,10 +28,8 @@ CORE = np.dtype(
         ("lift", np.float64),  # what a level change has added to the threshold; falls with S
         ("pace", np.float64),  # 1 - 2 ** (-1 / half-life of S in records)
         ("total", np.float64),  # records in `counts`
-        ("tail_start", np.float64),  # where the fitted tail begins
         ("tail_sigma", np.float64),
         ("tail_gamma", np.float64),
-        ("tail_top", np.float64),  # upper edge of the highest bin that holds anything
         ("level", np.float64),  # x above it is anomalous
         ("anchor", np.float64),  # the level that the epoch began with
         ("share", np.float64),  # the entity's budget, openings a day
@@ -54,6 +52,8 @@ CORE = np.dtype(
         ("partial_us", np.int64),  # since when all records lack something that used to come, or NO_TIME
         ("expected_us", np.int64),  # up to this event time the entity's incidents are expected
         ("digest_onset", np.int64),  # onset of the first incident that the open digest holds
+        ("tail_start", np.float32),  # where the fitted tail begins: an edge of bins, exact in float32
+        ("tail_top", np.float32),  # upper edge of the highest bin that holds anything; the same
         ("epoch", np.int32),
         ("late_count", np.int32),
         ("day", np.int32),  # event-time day of the last record
@@ -61,14 +61,14 @@ CORE = np.dtype(
         ("digest_day", np.int32),
         ("held_count", np.int32),  # incidents that the open digest holds; 0 = no digest is open
         ("block_fill", np.int32),  # records of the open block
-        ("means", np.int32),  # block means behind `usual`
-        ("freedom", np.int32),  # degrees of freedom of `spread`
         ("expected_by", np.int32),  # the change that says so
+        ("means", np.int16),  # block means behind `usual`
+        ("freedom", np.int16),  # degrees of freedom of `spread`
         ("block", np.uint16),  # records of a full one
-        ("shifted", np.uint16),  # `usual` began with a shift
-        ("partial", np.uint16),  # whether `partial_us` was told: a Gap
         ("fill", np.uint16),  # accepted records since the last refresh
         ("learned", np.uint16),  # records in `learn`
+        ("shifted", np.uint8),  # `usual` began with a shift
+        ("partial", np.uint8),  # whether `partial_us` was told: a Gap
         ("phase", np.uint8),
         ("bits", np.uint8),  # exceedances among the last m records, newest lowest
         ("streak", np.uint8),  # records below the exit level in a row
@@ -345,11 +345,6 @@ def open_block(parts: PartState, part: int) -> None:
     """Begin a partition's drift block anew, in place."""
     parts.rows[part] = 0
     parts.score[part] = parts.level[part] = parts.missing[part] = parts.late[part] = 0.0
-
-
-def bytes_per_slot(state: DecisionState) -> int:
-    """Bytes that one entity takes."""
-    return sum(array.itemsize * int(np.prod(array.shape[1:])) for array in state)
 
 
 def pace(half_life: Any) -> Any:

@@ -31,7 +31,7 @@ def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
     from ...pipelines.schema import FeatureSchema
     from ..chain import build_chain
     from ..registry import open_registry, trusted_keys
-    from ..startup import bands_of, members_of
+    from ..startup import bands_of, limits_of, members_of
     from ..state import StreamState
 
     registry = open_registry(settings, stream)
@@ -45,7 +45,7 @@ def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
     entity, time = fixed or (stream.entity, stream.time)
     # Without features and without a model the first records will tell which there are; one stands for them.
     schema = FeatureSchema(features or ("any",), stream.counters if features else ())
-    state = StreamState(schema, stream.window, len(members))
+    state = StreamState(schema, stream.window, len(members), limits=limits_of(settings.state))
     bands = bands_of(stream, features) if features else None
     chain = build_chain(state, lags, int(stream.far_ahead), bands=bands)
     return {
@@ -57,7 +57,7 @@ def _describe(settings: Settings, stream: Stream) -> dict[str, Any]:
         "rekey": f"{', '.join(stream.topics)}, to {stream.rekeyed}, by entity" if stream.rekey else None,
         "read": f"{', '.join(stream.scored)}, {stream.format}; entity {_path(entity, 'the key')}, "
         f"time {_path(time, 'of the message')}",
-        "stages": [{"name": stage.name, "does": stage.does} for stage in chain.stages],
+        "stages": [{"name": name, "does": does} for name, does in chain.lines()],
         "write": f"alerts to {stream.alerts}, state to {stream.changelog}, dead letters to {stream.dead_letter}",
     }
 

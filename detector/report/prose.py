@@ -13,6 +13,7 @@ WHY: Final = {
     "out_of_order": "older than the newest, but within the window",
     "late": "older than all that was held",
     "far_ahead": "too far in the future",
+    "not_admitted": "of a new entity without a place",
 }
 SIGNALS: Final = {
     "score": "score",

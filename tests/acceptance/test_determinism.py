@@ -17,7 +17,7 @@ from telemetry import Fleet
 from tocsin.detector.alerts import Alert, Kind, Resolution, Status
 from tocsin.detector.changes import BudgetChange, Change, Resolve, Revert
 from tocsin.detector.judging import feedback_of
-from tocsin.detector.settings import Duration
+from tocsin.detector.settings import Duration, State
 from tocsin.detector.settings_stream import Band
 from tocsin.pipelines.windows import Verdict
 from tocsin.thresholds.constants import REFRESH
@@ -273,6 +273,7 @@ def test_what_is_compared_is_worth_comparing(case: Case, plain: tuple[Life, Diar
     assert any(a.annotations.in_a_row > 2 for a in found)
     assert sum(int(page.columns["excused"].sum()) for page in diary.pages) > 10
     assert refreshes >= 3
+    assert counts["not_admitted"] == 0
     for kind in (Verdict.ALL_MISSING, Verdict.DUPLICATE, Verdict.OUT_OF_ORDER, Verdict.LATE, Verdict.WARMING):
         assert counts[kind.name.lower()] > 100, kind
     learning = state.decision.core["learning"][np.concatenate([state.slots_of(p) for p in range(PARTITIONS)])]
@@ -285,6 +286,30 @@ def test_what_is_compared_is_worth_comparing(case: Case, plain: tuple[Life, Diar
 
 def test_cuts_interleavings_and_restarts_change_no_bit(case: Case, plain: tuple[Life, Diary]) -> None:
     agree(case, range(2), 20_000, plain)
+
+
+def test_entities_that_give_way_change_no_bit(case: Case) -> None:
+    """The same records where there is room for a part of the entities, and strangers come for a while by turns."""
+    fleet = case.feed.fleet
+    rows = np.sort(np.concatenate(case.feed.rows))
+    period = (fleet.time_us[rows] - after(fleet, TRAINED)) // 10_000_000
+    of = fleet.entity[rows]
+    turn = 120 * (of // 40 - 1)  # of three crowds, for 150 records each, and then again
+    comes = (of < 40) | ((period - turn) % 600 < 150)
+    kept = State(max_entities=30, forget_after=Duration.parse("40m"), max_new_entities=6)
+    stand = case.stand._replace(settings=msgspec.structs.replace(case.stand.settings, state=kept))
+    shares = [[0.18, 0.36, 0.8], [0.185, 0.375, 0.78], [0.19, 0.37, 0.76], [0.195, 0.38, 0.82]]
+    narrow = make_case(stand, fleet, rows[comes], shares, "100/day")
+    plain = plain_life(narrow, 4000)
+    verdict = np.concatenate([page.columns["verdict"] for page in plain[1].pages])
+    print(
+        f"{len(verdict)} records, {dict(plain[0].evicted)}, {(verdict == Verdict.NOT_ADMITTED).sum()} turned away"
+    )
+    assert plain[0].evicted["limit"] > 50
+    assert plain[0].evicted["ttl"] > 10
+    assert (verdict == Verdict.NOT_ADMITTED).sum() > 100
+    assert sum(len(alerts_of(plain[1], p)) for p in range(PARTITIONS)) >= 20
+    agree(narrow, range(2), 20_000, plain)
 
 
 def test_one_panel_per_entity_is_as_exact(own_stand: Stand, own_fleet: Fleet) -> None:

@@ -22,8 +22,9 @@ from tocsin.detector.changes import Resolve, Revert, unpack_arrays
 from tocsin.detector.ruling import NO_ROW, OF_MODEL
 from tocsin.detector.rulings import loaded, rules_of
 from tocsin.detector.settings import Incidents
+from tocsin.detector.state import decision_of
 from tocsin.errors import StateError
-from tocsin.pipelines import location
+from tocsin.pipelines import location, windows
 from tocsin.pipelines.records import NO_TIME, Records
 from tocsin.pipelines.windows import Verdict
 from tocsin.thresholds.constants import PRIOR_WEIGHT, Basis, Learning, Phase
@@ -175,8 +176,8 @@ def test_the_command_prints_the_same_with_and_without_a_model(shared_stand: Stan
     (tmp_path / "tocsin.toml").write_text(config)
     trained = tocsin("describe", cwd=tmp_path).splitlines()
     assert trained[0].startswith(f"fleet: 8 features, model {shared_stand.names[0]}, profile shared")
-    assert [line.strip() for line in trained[3:-1]] == stages[1:]
-    assert trained[2].strip() == stages[0].replace("ring of 16", "ring of 32")
+    assert [line.strip() for line in trained[4:-1]] == stages[2:]
+    assert trained[3].strip() == stages[1].replace("ring of 16", "ring of 32")
 
 
 # -- rulings, training range, new entities ---------------------------------------------------------
@@ -212,7 +213,8 @@ def test_the_training_range_warms_and_opens_nothing(shared_stand: Stand, shared_
         outcome = life.take({0: 10**6 if part else within})
         assert outcome is not None
         core = life.chain.state.decision.core[life.chain.state.slots_of(0)]
-        trained = life.chain.state.assigned.trained_to[outcome.records.slot[outcome.row]]
+        state = life.chain.state
+        trained = state.rulings[0].model.trained_to[state.assigned.row[outcome.records.slot[outcome.row]]]
         inside = outcome.records.time_us[outcome.row] <= trained
         assert np.isfinite(outcome.score).all()
         assert np.isnan(outcome.p[inside]).all()
@@ -333,8 +335,11 @@ def test_a_snapshot_of_other_features_is_refused(
     with pytest.raises(StateError, match="made for other features"):
         other.restore(other.part(TOPIC, 0), snapshot, life.chain.state.rulings[0])
     earlier = snapshot._replace(note={**snapshot.note, "format": 1})
-    with pytest.raises(StateError, match="has the format 1; this program reads 2"):
+    said = "has the format 1; this program reads 3. Go back to the version of tocsin that wrote it, or start a stream"
+    with pytest.raises(StateError, match=said):
         other.restore(other.part(TOPIC, 0), earlier, life.chain.state.rulings[0])
+    with pytest.raises(StateError, match=said):
+        decision_of(earlier, (TOPIC, 0), shared_fleet.names[0])
     fields = {k: v for k, v in snapshot.slots.items() if k != "decision.core.S"}
     same = shared_stand.chain().state
     with pytest.raises(StateError, match=r"no usable field .*decision\.core\.S"):
@@ -521,7 +526,7 @@ def settled(shared_stand: Stand, shared_fleet: Fleet) -> tuple[Life, np.ndarray,
     values = state.window.values[0, (head - 1) % 16].astype(np.float64)
     values = np.where(np.isnan(values), fleet.values[feed.rows[0][-1]], values)
     values[-1] = fleet.values[feed.rows[0], -1][~np.isnan(fleet.values[feed.rows[0], -1])].max()
-    return life, values, int(state.window.newest[0]) + 10_000_000
+    return life, values, windows.newest_of(state.window, 0) + 10_000_000
 
 
 def test_a_record_without_any_value_moves_only_time(shared_fleet: Fleet, settled: Any) -> None:
@@ -538,7 +543,7 @@ def test_a_record_without_any_value_moves_only_time(shared_fleet: Fleet, settled
     assert {name: array.tobytes() for name, array in state.decision._asdict().items()} == decision
     assert {name: array.tobytes() for name, array in state.location._asdict().items()} == where
     assert state.window.trend.tobytes() == trend
-    assert state.window.newest[0] == time_us
+    assert windows.newest_of(state.window, 0) == time_us
     again = life.chain.process(row_of(life.chain, shared_fleet, 30, time_us, values), NONE)
     assert again.verdict.tolist() == [Verdict.DUPLICATE]  # its time is taken
     after_it = life.chain.process(row_of(life.chain, shared_fleet, 30, time_us + 10_000_000, values), NONE)

@@ -146,6 +146,10 @@ WRONG = {
         '[incidents]\nabsent_after = "2d"\n',
         r"absent_after = 2d is not shorter than gone_after = 1d",
     ),
+    "forget": (
+        '[state]\nforget_after = "1h"\n',
+        r"forget_after = 1h is shorter than \[incidents\] gone_after = 1d",
+    ),
     "both": ("[streams.b]\nlags = 2\n", r"\[stream\] and \[streams.b\] cannot both"),
     "syntax": ("[stream\n", "is not valid TOML"),
     "float": ("[decode]\nbreaker_share = nan\n", "breaker_share = nan: allowed is a number above 0 to 1"),
@@ -237,6 +241,8 @@ def test_the_hash_changes_with_what_decides_and_not_with_addresses(write) -> Non
     assert digest("bands = { cpu = { dead = 1.0 } }\n") != base
     assert digest("[incidents]\nk = 3\n") != base
     assert digest('[thresholds]\nbudget = "5/day"\n') != base
+    assert digest("[state]\nmax_entities = 9\n") != base
+    assert digest('[state]\nsnapshot_every = "5s"\ncommit_every = "2s"\n') == base
     assert digest('alerts = "elsewhere"\n[kafka]\nbootstrap = "other:1"\n[log]\nlevel = "debug"\n') == base
 
 

@@ -15,12 +15,15 @@ from tocsin.detector.changelog import Applied, Pair, Restored, Snapshot, encode_
 from tocsin.detector.clocks import Clocks
 from tocsin.detector.http import NotNow
 from tocsin.detector.owned import Owned
+from tocsin.detector.refusals import Refusals
 from tocsin.detector.restore import Recovered
 from tocsin.detector.runner import StreamRunner
-from tocsin.detector.settings import Settings, Stream
+from tocsin.detector.settings import Decode, Settings, Stream
 from tocsin.detector.stopping import StopAsked, Stopping
-from tocsin.detector.stream import Setup, StreamLoop
+from tocsin.detector.stream import BATCH, Setup, StreamLoop
+from tocsin.errors import UnreadableTopic
 from tocsin.pipelines.brokers.base import Batch, Part, StillWaiting
+from tocsin.pipelines.decoding import Reason, Rejection
 
 PART = ("t", 0)
 COMING = [("t", 1), ("t", 2)]
@@ -281,6 +284,61 @@ def test_a_restart_knows_how_large_the_last_snapshot_was_and_what_came_since() -
     owned, replayed = replay.recover(PART, Recovered(snapshot, None, [], 777), 9)
     assert (owned.snapshot_bytes, owned.bytes_in, owned.snapshot_offset, owned.next_offset) == (777, 20, 5, 9)
     assert replayed == 4
+
+
+def test_slots_are_freed_only_once_nothing_that_was_decoded_is_on_its_way(stage: Stage) -> None:
+    stage.own()
+    done: list[str] = []
+    stage.loop._land = lambda: done.append("landed") or stage.loop._flights.popleft()  # type: ignore[assignment]
+    stage.state.release.side_effect = lambda: done.append(
+        f"released with {len(stage.loop._flights)} under way"
+    )
+    stage.state.idle = set(range(BATCH - 1))
+    stage.loop._start(batch(5))
+    stage.loop._start(batch(6))
+    assert done == []
+    stage.state.idle.add(BATCH)
+    stage.loop._start(batch(7))
+    assert done == ["landed", "landed", "released with 0 under way"]
+    assert stage.taken == [5, 6, 7]
+
+
+class Letters:
+    """As much of an outbox and a ledger as refusals use."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, str]] = []
+        self.counted: list[str] = []
+
+    def refuse(self, found: Batch, message: int, reason: str, detail: str) -> bool:
+        self.sent.append((message, reason))
+        return True
+
+    def refused(self, reason: str, sent: bool) -> None:
+        self.counted.append(reason)
+
+
+def test_new_entities_without_a_place_are_dead_letters_said_once_that_trip_no_breaker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    letters: Any = Letters()
+    refusals = Refusals(letters, letters, Decode(breaker_records=10))
+    read: Any = SimpleNamespace(rejected=[], message=np.array([0, 1, 1, 2, 3]))
+    outcome: Any = SimpleNamespace(
+        refused=np.zeros(0, np.int64), turned=np.array([1, 2, 4]), why=np.array([1, 1, 2], np.uint8)
+    )
+    bad: Any = SimpleNamespace(rejected=[Rejection(0, Reason.EMPTY, "")], message=np.zeros(0, np.int64))
+    refusals.send(batch(0), bad, None)
+    for _ in range(5):
+        refusals.send(batch(5, 6, 7, 8), read, outcome)
+    assert letters.sent[1:3] == [(1, "entities_full"), (3, "too_many_new")]
+    assert (letters.counted.count("entities_full"), letters.counted.count("too_many_new")) == (5, 5)
+    said = [record for record in caplog.records if record.name.endswith("refusals")]
+    assert [record.reason for record in said] == ["entities_full", "too_many_new"]  # type: ignore[attr-defined]
+    for _ in range(5):
+        refusals.send(batch(9), bad, None)
+    with pytest.raises(UnreadableTopic):
+        refusals.send(batch(9), bad, None)
 
 
 def test_a_question_that_waits_too_long_is_given_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,18 @@ def test_a_slot_that_was_released_is_given_out_again() -> None:
     assert table.slots_of(0).tolist() == [0, 1]
 
 
+def test_a_torn_name_that_is_released_is_torn_no_more() -> None:
+    table = SlotTable()
+    table.intern_all(0, ["a", "b"])
+    a, b = table.intern_all(1, ["a", "b"]).tolist()
+    assert table.torn == 2
+    table.release([a])
+    assert table.torn == 1
+    assert table.intern(1, "c") == a
+    table.release([a, b])
+    assert table.torn == 0
+
+
 def test_growing_keeps_what_is_there_and_taking_puts_it_back() -> None:
     state = slots.grow(fresh(), fresh(), 4)
     assert slots.capacity(state) == 4

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tocsin.thresholds.constants import DAY_US, LEARN_RECORDS, REFRESH, WAIT, Basis, Caution, Kind, Learning
 from tocsin.thresholds.histogram import bin_of
-from tocsin.thresholds.state import DecisionState, PartState, Rows, Rules, bytes_per_slot
+from tocsin.thresholds.state import DecisionState, PartState, Rows, Rules
 
 MINUTE = 60_000_000
 OWNER = [0, 0, 0, 1, 1, 2]
@@ -291,8 +291,3 @@ def test_own_medians_take_over_after_exactly_500_clean_records(bench, calibrated
     assert one.core("S") == pytest.approx(slow - one.state.median[0, 0], abs=0.01)
     assert one.core("total") == pytest.approx(500)
     assert one.core("accepted") == 0
-
-
-def test_bytes_per_entity(bench, calibrated):
-    one = bench(calibrated(members=4))
-    assert bytes_per_slot(one.state) == 2576

@@ -67,6 +67,7 @@ def snapshot(broker: Broker) -> None:
     state.rulings[part] = SimpleNamespace(note=lambda: {"change": 0, "model": "v0001"})
     slots = state.table.intern_all(part, ["host-1", "host-2", "host-3"])
     state.reserve()
+    state.assigned.owner[slots] = part
     core = state.decision.core
     core["epoch"][slots], core["level"][slots], core["anchor"][slots], core["share"][slots] = 3, 1.0, 1.0, 1.0
     core["span_us"][slots] = DAY_US
