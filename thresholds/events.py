@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .constants import LEVEL_STEP, NEVER, NO_TIME, Kind, Mark, Reason
 from .cusum import restart
-from .jit import kernel
+from .jit import kernel, making_kernel
 from .level import counts
 from .machine import EXPECTED, FIRING, WARNING, change_level, close, rolling
 from .presence import ABSENT, BEHIND, NONE, PARTIAL, end, is_told, note
@@ -153,7 +153,7 @@ def has_open(core: Any) -> bool:
     return bool(core.phase == FIRING or core.held_count > 0 or is_told(core))
 
 
-@kernel
+@making_kernel
 def open_alerts(state: DecisionState, slots: NDArray[np.int32]) -> NDArray[np.bool_]:
     """[n] which of `slots` have an alert open."""
     found = np.empty(len(slots), np.bool_)

@@ -30,9 +30,8 @@ def making_kernel(function: F) -> F:
 
 
 def _compiled(function: F, *, counting: bool) -> F:
-    compiled = numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy", _nrt=counting)(
-        function
-    )
+    njit: Any = numba.njit  # `_nrt` is not among the options that its types know
+    compiled = njit(nogil=True, cache=True, fastmath=False, error_model="numpy", _nrt=counting)(function)
     # numba renews a cached kernel when its own file changes, not when a kernel that it calls does. The version is
     # what it looks at first: the rest of an index may name types that are no more.
     stored = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
