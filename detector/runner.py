@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import secrets
 import threading
@@ -183,6 +184,9 @@ class StreamRunner:
                     stopping=self._stopping,
                 )
             )
+            # What is loaded by now stays: a look through all of it would stop every thread for tenths of a second.
+            gc.collect()
+            gc.freeze()
             self._enter("live")
             self.loop.run()
             control.close()
