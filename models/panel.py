@@ -26,7 +26,7 @@ SHARED_BLOCK_ROWS = 256
 OWN_BLOCK_ROWS = (
     16  # rows of one panel per block where each entity has its own: fewer are padded when batches are thin
 )
-LADDER = (4, 32, 256)
+LADDER = (4, 16, 256)
 """Blocks per call that are compiled. Never a single one: over one block XLA drops the loop, fuses what is in it with
 what is around it, and rounds otherwise (measured at 25 channels and 1 lag: 33 of 60 calls differed in a last bit)."""
 LEAST_EXCESS = 0.01
@@ -151,13 +151,17 @@ class _Program:
     def _blocks(
         self,
         params: PanelParams,
-        count: jax.Array,
+        first: jax.Array,
+        end: jax.Array,
         panel: jax.Array,
         window: jax.Array,
         jump: jax.Array,
         location: jax.Array,
     ) -> RowScore:
-        """Score the first `count` of the blocks: panel [blocks], window [blocks, rows, L, F], ..."""
+        """Score the blocks from `first` up to before `end`: panel [blocks], window [blocks, rows, L, F], ...
+
+        What stands in the place of the others is zero.
+        """
         self.traces += 1
         blocks, rows = window.shape[:2]
         shape = jax.eval_shape(lambda: self._block(params, panel[0], window[0], jump[0], location[0]))
@@ -167,7 +171,7 @@ class _Program:
             block = self._block(params, panel[i], window[i], jump[i], location[i])
             return RowScore(*(whole.at[i].set(part) for whole, part in zip(out, block, strict=True)))
 
-        done = lax.fori_loop(jnp.zeros_like(count), count, body, empty)
+        done = lax.fori_loop(first, end, body, empty)
         return RowScore(*(a.reshape(blocks * rows, *a.shape[2:]) for a in done))
 
     def _block(
@@ -212,7 +216,8 @@ class Scorer:
         self.features = width if features is None else features
         self.lags = size // width
         self.panels = int(params.whitening.mean.shape[0])
-        self._params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+        cast = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+        self._params = [jax.device_put(cast, device) for device in jax.devices()[:2]]
         self._program = _program(_Plan(self.features, chosen, self.panels == 1))
         self._rows = SHARED_BLOCK_ROWS if self.panels == 1 else OWN_BLOCK_ROWS
         self._traces_before = self._program.traces
@@ -229,7 +234,7 @@ class Scorer:
             rows = blocks * self._rows
             self._call(
                 blocks,
-                1,
+                2,
                 np.zeros(blocks, np.int32),
                 np.zeros((rows, self.lags, self.features), np.float32),
                 np.zeros((rows, self.features), np.float32),
@@ -331,9 +336,20 @@ class Scorer:
         jump: NDArray[np.float32],
         location: NDArray[np.float32],
     ) -> Scored:
-        folded = (a.reshape(blocks, self._rows, *a.shape[1:]) for a in (window, jump, location))
-        done = self._program.run(self._params, np.int32(count), panel, *folded)
-        return Scored(*(np.asarray(a) for a in done))
+        folded = [a.reshape(blocks, self._rows, *a.shape[1:]) for a in (window, jump, location)]
+        # Handed over together, for each device a part: what one device is given it computes one by one.
+        border = count // 2 if len(self._params) > 1 and blocks > LADDER[0] else count
+        parts = [(0, border), (border, count)] if border < count else [(0, count)]
+        done = [
+            self._program.run(params, np.int32(first), np.int32(end), panel, *folded)
+            for params, (first, end) in zip(self._params, parts, strict=False)
+        ]
+        if len(done) == 1:
+            return Scored(*(np.asarray(a) for a in done[0]))
+        row = border * self._rows
+        return Scored(
+            *(np.concatenate([np.asarray(a)[:row], np.asarray(b)[row:]]) for a, b in zip(*done, strict=True))
+        )
 
 
 def _width(params: PanelParams, size: int) -> int:
