@@ -108,28 +108,22 @@ def table(bars: list[Bar]) -> list[str]:
 
 
 def lines(where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]) -> list[str]:
-    """A run of the throughput benchmark for people, as Markdown."""
+    """A run of the throughput benchmark for people, as Markdown: of each case its rates, notes and stages."""
     told = head(where)
-    if rates := measured.get("rates"):
-        told += ["| loop | records/s, median | least | most |", "|---|---|---|---|"]
-        told += [
-            f"| {name} | {one['median']:,.0f} | {one['least']:,.0f} | {one['most']:,.0f} |"
-            for name, one in rates.items()
-        ]
-        told.append("")
-    if shares := measured.get("shares"):
-        told += [f"- share of {name}: {share:.3f}" for name, share in shares.items()]
-    for name, one in measured.get("latency", {}).items():
-        told.append(
-            f"- latency {name}: p50 {one['p50_ms']:.0f} ms, p99 {one['p99_ms']:.0f} ms, worst {one['worst_ms']:.0f} ms "
-            f"over {one['alerts']} alerts at {one['records_per_s']:,.0f} records/s"
-        )
-    if state := measured.get("state"):
-        told += [f"- {name}: {value:,.0f} bytes" for name, value in state.items()]
-    for name, steps in measured.get("stages", {}).items():
-        told += ["", f"| {name} | us per record |", "|---|---|"]
-        told += [f"| {step} | {cost:.2f} |" for step, cost in steps.items()]
-    return [*told, "", *table(bars)]
+    for case, one in measured.items():
+        if rates := one.get("rates"):
+            told += [f"| {case} | records/s, median | least | most |", "|---|---|---|---|"]
+            told += [
+                f"| {name} | {seen['median']:,.0f} | {seen['least']:,.0f} | {seen['most']:,.0f} |"
+                for name, seen in rates.items()
+            ]
+            told.append("")
+        if notes := one.get("notes"):
+            told += [*(f"- {note}" for note in notes), ""]
+        for name, steps in one.get("stages", {}).items():
+            told += [f"| {name} | us per record |", "|---|---|"]
+            told += [*(f"| {step} | {cost:.2f} |" for step, cost in steps.items()), ""]
+    return [*told, *table(bars)]
 
 
 def record(mode: str, told: list[str]) -> None:
