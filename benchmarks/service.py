@@ -243,7 +243,7 @@ class Rate(NamedTuple):
     grown: int
     """How much of it the second half brought."""
     compiled: int
-    """Shapes that the scorer was compiled for after it was ready."""
+    """Shapes that the scorer was compiled for after those that were told first: before that it tells none."""
     alerts: int
     scored: int
 
@@ -262,7 +262,7 @@ def rate(readings: list[Reading], records: int, before: int = 0) -> Rate:
         {name: (last.stages[name] - first.stages[name]) / count * 1e6 for name in last.stages},
         readings[-1].rss,
         readings[-1].rss - next(one for one in readings if one.consumed >= records / 2).rss,
-        int(readings[-1].compiled - readings[0].compiled),
+        int(last.compiled - next((one.compiled for one in readings if one.compiled), 0.0)),
         int(readings[-1].alerts),
         int(readings[-1].scored),
     )

@@ -17,6 +17,7 @@ LAGS, LATENT, EPOCHS, FIT_BATCH = 5, 8, 5, 256
 
 def main() -> None:
     told = arguments()
+    torch.set_num_threads(1)  # the other core is the broker's; with two, each call waits for the later
     trained = Trained(told)
     model = Conv1dVAE(LAGS, told.features, LATENT)
     loader = DataLoader(trained.windows(LAGS), FIT_BATCH)
