@@ -89,12 +89,11 @@ def measure(suite: Suite) -> Found:
             service.most_entities(HELD),
         ),
     )
-    grown: dict[str, int] = {}
+    last: dict[str, service.Rate] = {}
 
     def daemon(name: str, bench: Bench, state: str = "") -> float:
-        ran = bench.daemon(state)
-        grown[name] = ran.grown
-        return ran.records_per_s
+        last[name] = bench.daemon(state)
+        return last[name].records_per_s
 
     loops = {"clean": lambda: daemon("clean", clean)}
     loops |= {one.name: lambda one=one: daemon(one.name, one.bench, one.state) for one in cases}
@@ -104,6 +103,13 @@ def measure(suite: Suite) -> Found:
         kept = share(rates, one.name, "clean")
         bars.append(at_least(f"rate with {one.name}, of the clean one", kept, "", 1 - one.bad))
         bars.append(
-            at_most(f"memory with {one.name}, second half", grown[one.name] / 2**20, "MiB", GROWN_BYTES >> 20)
+            at_most(
+                f"memory with {one.name}, second half", last[one.name].grown / 2**20, "MiB", GROWN_BYTES >> 20
+            )
         )
-    return Found(bars, {"rates": rates, "grown_bytes": grown})
+    notes = [
+        f"{name}: {ran.scored:,} records scored, {ran.rss / 2**20:,.0f} MiB resident at the end, "
+        f"{ran.grown / 2**20:+,.0f} in the second half"
+        for name, ran in last.items()
+    ]
+    return Found(bars, {"rates": rates, "notes": notes})
