@@ -15,12 +15,6 @@ import confluent_kafka
 
 LIBRARIES = ("tocsin", "confluent-kafka", "msgspec", "numpy", "numba", "jax", "jaxlib")
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-HEAD = """# Benchmarks
-
-What `make bench` and `make bench-product` measured, newest last. Broker, producer and daemon share the cores of one
-machine. The limit consumes the same records with the same tuned consumer and decodes them by msgspec into arrays; the
-daemon does everything: calibration, drift, attribution, state, alerts.
-"""
 
 
 class Bar(NamedTuple):
@@ -128,6 +122,5 @@ def lines(where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]) -> l
 
 def record(mode: str, told: list[str]) -> None:
     """Append a dated section to docs/benchmarks.md."""
-    before = DOCS.read_text() if DOCS.exists() else HEAD
     today = datetime.now(UTC).strftime("%Y-%m-%d")
-    DOCS.write_text(before + "\n".join(["", f"## {today}, {mode}", "", *told, ""]))
+    DOCS.write_text(DOCS.read_text() + "\n".join(["", f"## {today}, {mode}", "", *told, ""]))
