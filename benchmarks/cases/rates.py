@@ -12,6 +12,7 @@ from ..report import at_least, at_most
 from ..service import Rate
 
 SHARE_OF_LIMIT, SHARE_OF_CONSUMING = 0.9, 0.4
+STATE_KIB = 6.0
 STAGED = 300_000
 """Records at most that the stages are timed on."""
 
@@ -74,7 +75,7 @@ def stages(suite: Suite) -> Found:
     state, resident = seen["bytes_per_entity"], seen["rss_per_entity"]
     told = f"state per entity: {state:,.0f} bytes, resident: {resident:,.0f} bytes"
     return Found(
-        [],
+        [at_most("state per entity, all but model parameters", state / 1024, "KiB", STATE_KIB)],
         {
             "rates": {"scorer alone, on resident records": spread([1e6 / seen["microseconds"]["score"]])},
             "notes": [told],
