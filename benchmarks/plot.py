@@ -8,27 +8,11 @@ It is drawn by the interpreter of `make bench-detection`'s environment, which ha
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from . import report
-
-PYTHON = report.DOCS.parents[1] / "build" / "judge" / "bin" / "python"
 SHOWN = ("rates", "peers")
-
-
-def drawn(out: Path) -> list[str]:
-    """The lines that show the picture beside the record of the run, where it could be drawn."""
-    picture = report.DOCS.with_name("benchmarks-throughput.svg")
-    if not PYTHON.exists():
-        report.say("no picture is drawn: `make build/judge/.installed` installs what draws it")
-        return []
-    subprocess.run(
-        [str(PYTHON), "-m", "benchmarks.plot", str(out), str(picture)], cwd=report.DOCS.parents[1], check=True
-    )
-    return ["", f"![Records/s of the daemon, the limit and its peers]({picture.name})"]
 
 
 def plot(measured: dict[str, Any], out: Path) -> None:
