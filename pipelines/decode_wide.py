@@ -1,7 +1,8 @@
 """Wide JSON: one message is one record, `{"ts": 1700000000, "host": "a", "cpu": 0.4, "disk": {"free": 7}}`.
 
-One msgspec type, built once from the schema, reads exactly the configured paths. What it refuses (numbers in
-strings, NaN tokens, wrong types) goes one by one through a tolerant second reading.
+Messages of the plainest shape are read by a compiled kernel (`flat_json`). Of the others one msgspec type, built once
+from the schema, reads exactly the configured paths; what it refuses (numbers in strings, NaN tokens, wrong types) goes
+one by one through a tolerant second reading.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from . import decoding, paths
+from . import decoding, paths, timestamps
 from .decoding import MAX_MESSAGE_BYTES, Decoded, Format, How, Reason, Refused, Rejection, Tally
-from .records import LARGEST, Messages, Records
+from .flat_json import FlatReader
+from .records import LARGEST, NO_TIME, Messages, Records
 from .schema import FeatureSchema
 from .slots import SlotTable
 from .timestamps import Unit
@@ -64,58 +66,109 @@ class WideDecoder:
         self._type = shape.type
         self._decode = msgspec.json.Decoder(shape.type).decode
         self._rows = shape.rows([f"feature {name}" for name in schema.names])
+        named = [path for path in (entity, time) if path]
+        flat = all(len(keys) == 1 for keys in (*dict(self._features).values(), *map(paths.split, named)))
+        top = [keys[0] for _, keys in self._features]
+        self._flat = (
+            FlatReader(top, *(paths.split(path)[0] if path else None for path in (entity, time)))
+            if flat
+            else None
+        )
         self._get_entity = shape.getter("entity") if entity else None
         self._get_time = shape.getter("time") if time else None
 
     def decode(self, messages: Messages, table: SlotTable) -> Decoded:
         """Read a batch; entities that are new get slots in `table`."""
+        n = len(messages.value)
+        values = np.empty((n, len(self.schema)), np.float64)
+        good, time_us, names = self._plain(messages, values)
         rejected: list[Rejection] = []
         infinite = 0
-        index: list[int] = []
-        written: list[Any] = []
-        names: list[Any] = []
-        values = np.empty((len(messages.value), len(self.schema)), np.float64)
-        for first in range(0, len(messages.value), RUN):
-            here, structs, more = self._read(messages.value[first : first + RUN], first, rejected)
-            self._fill(values[len(index) : len(index) + len(here)], structs)
-            written.extend(map(self._get_time, structs) if self._get_time else repeat(None, len(structs)))
-            names.extend(map(self._get_entity, structs) if self._get_entity else repeat(None, len(structs)))
-            index.extend(here)
-            infinite += more
-        values = values[: len(index)]
-        size = np.abs(values)
-        infinite += int(np.count_nonzero(size > LARGEST))
-        values[size > LARGEST] = np.nan
-        time_us, good = decoding.times(written, self._unit, messages, index, rejected)
-        for row in np.flatnonzero(good & np.isnan(values).all(axis=1)).tolist():
-            try:
-                self._check_features(messages.value[index[row]] or b"")
-            except Refused as refused:
-                rejected.append(refused.of(index[row]))
-                good[row] = False
-        slots = decoding.entities(names, messages, index, good, table, rejected)
-        rows = np.asarray(index, np.int64)
+        rest = np.flatnonzero(~good)
+        if len(rest):
+            infinite = self._others(messages, rest, values, good, time_us, names, rejected)
+        rows = np.arange(n)
+        slots = decoding.entities(names, messages, rows, good, table, rejected)
         if not good.all():
             rows, slots, time_us, values = rows[good], slots[good], time_us[good], values[good]
         rejected.sort()
         records = Records(slots, messages.part[rows], messages.offset[rows], time_us, values)
         return Decoded(records, rows, rejected, Tally(infinite=infinite))
 
-    def _read(
-        self, values: Sequence[bytes | None], first: int, rejected: list[Rejection]
-    ) -> tuple[Sequence[int], list[Any], int]:
-        """A run of messages, of which `first` is the number of the first: which can be used, as structs, and how
-        many of their values were infinite."""
-        decode, limit = self._decode, self._max_bytes
-        if all(values) and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
+    def _plain(
+        self, messages: Messages, values: NDArray[np.float64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], list[Any]]:
+        """What the kernel can read: which messages [n], their times [n] and entities, their values in `values`."""
+        n = len(messages.value)
+        if self._flat is None or not n:
+            return np.zeros(n, np.bool_), np.full(n, NO_TIME), [None] * n
+        good, written, names = self._flat.read(messages.value, self._max_bytes, values)
+        if self._get_time:
+            time_us, status = timestamps.from_integers(written, self._unit)
+        else:
+            time_us, status = timestamps.from_integers(messages.timestamp_ms, "ms")
+        good &= status == timestamps.Status.OK
+        return good, time_us, names
+
+    def _others(
+        self,
+        messages: Messages,
+        rest: NDArray[np.int64],
+        values: NDArray[np.float64],
+        good: NDArray[np.bool_],
+        time_us: NDArray[np.int64],
+        names: list[Any],
+        rejected: list[Rejection],
+    ) -> int:
+        """Read the messages `rest` by msgspec into the same columns; how many of their values were infinite."""
+        infinite = 0
+        index: list[int] = []
+        written: list[Any] = []
+        for first in range(0, len(rest), RUN):
+            here, structs, more = self._read(messages.value, rest[first : first + RUN].tolist(), rejected)
+            if not structs:
+                continue
+            values[here] = self._columns(structs)
+            written.extend(map(self._get_time, structs) if self._get_time else repeat(None, len(structs)))
+            for row, name in (
+                zip(here, map(self._get_entity, structs), strict=True) if self._get_entity else ()
+            ):
+                names[row] = name
+            index.extend(here)
+            infinite += more
+        mine = values[index]
+        beyond = np.abs(mine) > LARGEST
+        if beyond.any():
+            mine[beyond] = np.nan
+            values[index] = mine
+        time_us[index], good[index] = decoding.times(written, self._unit, messages, index, rejected)
+        for row in np.flatnonzero(np.isnan(mine).all(axis=1)).tolist():
+            at = index[row]
+            if not good[at]:
+                continue
             try:
-                return range(first, first + len(values)), list(map(decode, values)), 0  # type: ignore[arg-type]
+                self._check_features(messages.value[at] or b"")
+            except Refused as refused:
+                rejected.append(refused.of(at))
+                good[at] = False
+        return infinite + int(np.count_nonzero(beyond))
+
+    def _read(
+        self, values: Sequence[bytes | None], numbers: list[int], rejected: list[Rejection]
+    ) -> tuple[list[int], list[Any], int]:
+        """A run of messages, by their numbers: which can be used, as structs, and how many of their values were
+        infinite."""
+        decode, limit = self._decode, self._max_bytes
+        run = [values[number] for number in numbers]
+        if all(run) and max(map(len, run)) <= limit:  # type: ignore[arg-type]
+            try:
+                return numbers, list(map(decode, run)), 0  # type: ignore[arg-type]
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # one by one, then
         index: list[int] = []
         structs: list[Any] = []
         infinite = 0
-        for number, value in enumerate(values, first):
+        for number, value in zip(numbers, run, strict=True):
             try:
                 if not value or len(value) > limit:
                     value = decoding.sized(value, limit)
@@ -131,9 +184,10 @@ class WideDecoder:
             index.append(number)
         return index, structs, infinite
 
-    def _fill(self, values: NDArray[np.float64], structs: list[Any]) -> None:
+    def _columns(self, structs: list[Any]) -> NDArray[np.float64]:
         flat = chain.from_iterable(self._rows(structs))
-        values[:] = np.fromiter(flat, np.float64, values.size).reshape(values.shape)
+        width = len(self.schema)
+        return np.fromiter(flat, np.float64, len(structs) * width).reshape(-1, width)
 
     def _tolerant(self, value: bytes) -> tuple[Any, int]:
         """The same struct from what the typed reading refused, and its infinite values. Raises Refused."""

@@ -280,7 +280,7 @@ def _bad_time(index: int, status: int, written: object) -> Rejection:
 def entities(
     written: Sequence[str | int | None],
     messages: Messages,
-    index: Sequence[int],
+    index: Sequence[int] | NDArray[np.int64],
     good: NDArray[np.bool_],
     table: SlotTable,
     rejected: list[Rejection],
