@@ -239,9 +239,7 @@ class Rate(NamedTuple):
     stages_us: dict[str, float]
     """Wall time per record, by stage."""
     rss: int
-    """At the end, in bytes."""
-    grown: int
-    """How much of it the second half brought."""
+    """Most that was seen, in bytes."""
     compiled: int
     """Shapes that the scorer was compiled for after those that were told first: before that it tells none."""
     alerts: int
@@ -260,8 +258,7 @@ def rate(readings: list[Reading], records: int, before: int = 0) -> Rate:
         count / (last.at - first.at),
         (last.cpu_s - first.cpu_s) / count * 1e6,
         {name: (last.stages[name] - first.stages[name]) / count * 1e6 for name in last.stages},
-        readings[-1].rss,
-        readings[-1].rss - next(one for one in readings if one.consumed >= records / 2).rss,
+        max(one.rss for one in readings),
         int(last.compiled - next((one.compiled for one in readings if one.compiled), 0.0)),
         int(readings[-1].alerts),
         int(readings[-1].scored),
