@@ -1,4 +1,4 @@
-"""river's HalfSpaceTrees, one for each entity, which score a record and learn it; grown before the clock runs."""
+"""river's HalfSpaceTrees, one for each entity, which score a record and learn it, each with a full window."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ def main() -> None:
         unit = np.clip((values - low) / (high - low), 0, 1)
         return [dict(enumerate(row)) for row in unit.tolist()]
 
-    def fresh(record: dict[int, float]) -> Any:
+    def fresh(entity: int) -> Any:
         model = HalfSpaceTrees(TREES, HEIGHT, WINDOW, seed=0)
-        model.learn_one(record)  # which grows the trees, and takes as long as scoring a hundred records
+        mine = np.resize(trained.values[trained.entity == entity], (WINDOW, told.features))
+        for record in records(mine):  # before its window is full it scores nothing
+            model.learn_one(record)
         return model
 
-    firsts = trained.values[np.unique(trained.entity, return_index=True)[1]]
-    grown = map(fresh, records(firsts))
-    models: dict[int, Any] = dict(enumerate(grown))  # slots are numbers from 0
+    # an entity has the model of another, as slots are given out by the order of arrival: that takes as long
+    models = [fresh(entity) for entity in np.unique(trained.entity)]
 
     def score(values: Any, slots: Any) -> None:
         for slot, record in zip(slots.tolist(), records(values), strict=True):
