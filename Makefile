@@ -73,10 +73,10 @@ format: install ## let ruff put the code in order
 	$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format --quiet .
 
-bench: install kafka ## the benchmark of throughput, latency and state, against the limit (minutes)
+bench: install kafka ## throughput, latency, state, start, beside the limit and peers (an hour; ONLY=case; wants an idle machine)
 	$(BIN)/python -m benchmarks.throughput --out build/bench.json
 
-bench-fast: install kafka ## the same in seconds: does it run, are the shapes right
+bench-fast: install kafka ## some of it in seconds: does it run, are the shapes right
 	$(BIN)/python -m benchmarks.throughput --fast --out build/bench-fast.json
 
 bench-product: install kafka ## what a newcomer meets: times of commands, demo, docs, a fault of this host (an hour; wants an idle machine)

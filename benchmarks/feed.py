@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from confluent_kafka import Producer
 from numpy.typing import NDArray
@@ -23,10 +24,10 @@ from tocsin.pipelines.records import Records
 from tocsin.pipelines.schema import FeatureSchema
 
 PARTITIONS = 4
-FEATURES = 25
 SEED = 7
 FAULT_LENGTH = 12
 CHUNK = 20_000
+LARGEST_MESSAGE = 2 << 20
 
 
 class Size(NamedTuple):
@@ -51,19 +52,41 @@ FULL = Size(1000, 300, 800, 5, 800, 1000, 200)
 FAST = Size(50, 120, 400, 1, 20, 30, 10)
 
 
-def fleet_of(size: Size) -> Fleet:
+class Shape(NamedTuple):
+    """What a record looks like, and the model that scores it."""
+
+    features: int = 25
+    lags: int = 5
+    profile: str = "shared"
+    format: str = "json_wide"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the features."""
+        return tuple(f"chan_{number:02d}" for number in range(self.features))
+
+    @property
+    def messages(self) -> int:
+        """Messages that make a record."""
+        return self.features if self.format == "json_long" else 1
+
+
+MAIN = Shape()
+
+
+def fleet_of(size: Size, shape: Shape = MAIN) -> Fleet:
     """A fleet whose faults lie in the tested part and touch about 0.2 records in a thousand to alert on."""
     records = size.trained + size.tested
     fleet = telemetry.generate(
         SEED,
         size.entities,
         records,
-        FEATURES,
+        shape.features,
         faults=size.entities // 5,
         fault_length=FAULT_LENGTH,
         clean=(size.trained + 0.5) / records,
     )
-    return fleet._replace(features=tuple(f"chan_{number:02d}" for number in range(FEATURES)))
+    return fleet._replace(features=shape.names)
 
 
 def trained_rows(fleet: Fleet, size: Size) -> NDArray[np.int64]:
@@ -136,23 +159,47 @@ class Message(NamedTuple):
     value: bytes
 
 
-def messages(fleet: Fleet, rows: NDArray[np.int64]) -> Iterator[Message]:
-    """The rows as wide JSON, keyed by entity."""
+def messages(fleet: Fleet, rows: NDArray[np.int64], shape: Shape = MAIN) -> Iterator[Message]:
+    """The rows as JSON, keyed by entity: wide, or each feature in a message of its own."""
     keys = [name.encode() for name in fleet.names]
+    encode = msgspec.json.Encoder().encode
     for first in range(0, len(rows), CHUNK):
         mine = rows[first : first + CHUNK]
         part = fleet._replace(
             entity=fleet.entity[mine], time_us=fleet.time_us[mine], values=fleet.values[mine]
         )
-        for entity, value in zip(part.entity.tolist(), telemetry.messages(part), strict=True):
-            yield Message(entity % PARTITIONS, keys[entity], value)
+        if shape.messages == 1:
+            for entity, value in zip(part.entity.tolist(), telemetry.messages(part), strict=True):
+                yield Message(entity % PARTITIONS, keys[entity], value)
+            continue
+        columns = ((part.time_us // 1000).tolist(), part.entity.tolist(), part.values.tolist())
+        for time, entity, values in zip(*columns, strict=True):
+            for name, value in zip(shape.names, values, strict=True):
+                point = {"ts": time, "host": fleet.names[entity], "metric": name, "value": value}
+                yield Message(entity % PARTITIONS, keys[entity], encode(point))
 
 
-def fill(bootstrap: str, topic: str, fleet: Fleet, rows: NDArray[np.int64]) -> float:
-    """Produce the rows as fast as they go; returns the mean size of a value."""
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 50, "batch.size": 1 << 20})
-    total = 0
-    for partition, key, value in messages(fleet, rows):
+class Filled(NamedTuple):
+    """What a topic holds."""
+
+    messages: int
+    width: float
+    """Bytes of a value, on average."""
+
+
+def fill(bootstrap: str, topic: str, given: Iterable[Message]) -> Filled:
+    """Produce messages as fast as they go."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "linger.ms": 50,
+            "batch.size": 1 << 20,
+            "message.max.bytes": LARGEST_MESSAGE,
+            "queue.buffering.max.kbytes": 131_072,
+        }
+    )
+    count = total = 0
+    for partition, key, value in given:
         while True:
             try:
                 producer.produce(topic, value, key, partition)
@@ -160,6 +207,7 @@ def fill(bootstrap: str, topic: str, fleet: Fleet, rows: NDArray[np.int64]) -> f
             except BufferError:
                 producer.poll(0.05)
         total += len(value)
+        count += 1
     if producer.flush(60):
         raise RuntimeError(f"{topic} could not be filled")
-    return total / len(rows)
+    return Filled(count, total / count)

@@ -15,12 +15,6 @@ import confluent_kafka
 
 LIBRARIES = ("tocsin", "confluent-kafka", "msgspec", "numpy", "numba", "jax", "jaxlib")
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-HEAD = """# Benchmarks
-
-What `make bench` and `make bench-product` measured, newest last. Broker, producer and daemon share the cores of one
-machine. The limit consumes the same records with the same tuned consumer and decodes them by msgspec into arrays; the
-daemon does everything: calibration, drift, attribution, state, alerts.
-"""
 
 
 class Bar(NamedTuple):
@@ -108,32 +102,25 @@ def table(bars: list[Bar]) -> list[str]:
 
 
 def lines(where: dict[str, Any], bars: list[Bar], measured: dict[str, Any]) -> list[str]:
-    """A run of the throughput benchmark for people, as Markdown."""
+    """A run of the throughput benchmark for people, as Markdown: of each case its rates, notes and stages."""
     told = head(where)
-    if rates := measured.get("rates"):
-        told += ["| loop | records/s, median | least | most |", "|---|---|---|---|"]
-        told += [
-            f"| {name} | {one['median']:,.0f} | {one['least']:,.0f} | {one['most']:,.0f} |"
-            for name, one in rates.items()
-        ]
-        told.append("")
-    if shares := measured.get("shares"):
-        told += [f"- share of {name}: {share:.3f}" for name, share in shares.items()]
-    for name, one in measured.get("latency", {}).items():
-        told.append(
-            f"- latency {name}: p50 {one['p50_ms']:.0f} ms, p99 {one['p99_ms']:.0f} ms, worst {one['worst_ms']:.0f} ms "
-            f"over {one['alerts']} alerts at {one['records_per_s']:,.0f} records/s"
-        )
-    if state := measured.get("state"):
-        told += [f"- {name}: {value:,.0f} bytes" for name, value in state.items()]
-    for name, steps in measured.get("stages", {}).items():
-        told += ["", f"| {name} | us per record |", "|---|---|"]
-        told += [f"| {step} | {cost:.2f} |" for step, cost in steps.items()]
-    return [*told, "", *table(bars)]
+    for case, one in measured.items():
+        if rates := one.get("rates"):
+            told += [f"| {case} | records/s, median | least | most |", "|---|---|---|---|"]
+            told += [
+                f"| {name} | {seen['median']:,.0f} | {seen['least']:,.0f} | {seen['most']:,.0f} |"
+                for name, seen in rates.items()
+            ]
+            told.append("")
+        if notes := one.get("notes"):
+            told += [*(f"- {note}" for note in notes), ""]
+        for name, steps in one.get("stages", {}).items():
+            told += [f"| {name} | us per record |", "|---|---|"]
+            told += [*(f"| {step} | {cost:.2f} |" for step, cost in steps.items()), ""]
+    return [*told, *table(bars)]
 
 
 def record(mode: str, told: list[str]) -> None:
     """Append a dated section to docs/benchmarks.md."""
-    before = DOCS.read_text() if DOCS.exists() else HEAD
     today = datetime.now(UTC).strftime("%Y-%m-%d")
-    DOCS.write_text(before + "\n".join(["", f"## {today}, {mode}", "", *told, ""]))
+    DOCS.write_text(DOCS.read_text() + "\n".join(["", f"## {today}, {mode}", "", *told, ""]))

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from tocsin.detector.settings import Settings, load
+from tocsin.detector.settings_sections import State
 from tocsin.detector.topics import check
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
-from .feed import FEATURES, PARTITIONS
+from .feed import LARGEST_MESSAGE, PARTITIONS, Shape, Size
 from .limit import FIRST, LAST
 
 STREAM = "fleet"
-APPENDED = {"message.timestamp.type": "LogAppendTime"}
+TOPIC = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(LARGEST_MESSAGE)}
 READY_S = 180.0
 POLL_S = 0.5
 BUDGET = "20/day"
+WINDOW, LEAST = 16, 100
 
 SETTINGS = """\
 [kafka]
@@ -41,8 +44,11 @@ topics = ["{topic}"]
 entity = "host"
 time = "ts"
 features = {features}
+format = "{shape.format}"
+profile = "{shape.profile}"
+lags = {shape.lags}
+window = {window}
 start = "earliest"
-profile = "shared"
 group_id = "{run}"
 alerts = "{run}.alerts"
 dead_letter = "{run}.dead-letters"
@@ -57,11 +63,18 @@ steps = {steps}
 port = 0
 [log]
 format = "json"
+[state]
+{state}
 """
 
 
-def settings_of(folder: Path, bootstrap: str, topic: str, run: str, *, least: int, steps: int) -> Settings:
-    """Settings of a fresh group `run` on `topic`, with topics of its own; everything on, ordinary rules."""
+def settings_of(
+    folder: Path, bootstrap: str, topic: str, run: str, size: Size, shape: Shape, state: str = ""
+) -> Settings:
+    """Settings of a fresh group `run` on `topic`, with topics of its own; everything on, ordinary rules.
+
+    `state` is the section of that name.
+    """
     path = folder / f"{run}.toml"
     path.write_text(
         SETTINGS.format(
@@ -71,9 +84,12 @@ def settings_of(folder: Path, bootstrap: str, topic: str, run: str, *, least: in
             topic=topic,
             run=run,
             budget=BUDGET,
-            features=json.dumps([f"chan_{number:02d}" for number in range(FEATURES)]),
-            min_records=least,
-            steps=steps,
+            shape=shape,
+            window=max(WINDOW, shape.lags),
+            features=json.dumps(shape.names),
+            min_records=min(LEAST, size.trained),
+            steps=size.steps,
+            state=state,
         )
     )
     return load(path)
@@ -83,8 +99,13 @@ def make_topic(bootstrap: str, topic: str) -> None:
     """A topic of the usual number of partitions whose records bear the broker's time."""
     broker = KafkaBroker(bootstrap)
     admin = broker.admin()
-    admin.create(topic, PARTITIONS, APPENDED)
+    admin.create(topic, PARTITIONS, TOPIC)
     broker.close()
+
+
+def most_entities(count: int) -> str:
+    """The section of settings by which so many entities are held of a partition, where that can be set."""
+    return f"max_entities = {count}" if "max_entities" in State.__struct_fields__ else ""
 
 
 class Reading(NamedTuple):
@@ -94,7 +115,8 @@ class Reading(NamedTuple):
     consumed: float
     scored: float
     alerts: float
-    lag: float
+    compiled: float
+    """Shapes that the scorer was compiled for."""
     stages: dict[str, float]
     """Seconds spent, by stage."""
     cpu_s: float
@@ -104,13 +126,16 @@ class Reading(NamedTuple):
 class Service:
     """A running daemon."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, environment: Mapping[str, str]) -> None:
         self.settings = settings
         self._log = log
+        self.ready_s = float("nan")
+        self._begun = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tocsin.detector.cli", "run", "--config", str(settings.file)],
             stdout=log.open("wb"),
             stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
         )
         self._seen = psutil.Process(self._process.pid)
         self._url = ""
@@ -123,6 +148,7 @@ class Service:
                 break
             self._url = self._url or self._said_url()
             if self._url and self._ready():
+                self.ready_s = time.perf_counter() - self._begun
                 return
             time.sleep(0.05)
         raise RuntimeError(f"the daemon is not ready: {self._log.read_text()[-3000:]}")
@@ -159,7 +185,7 @@ class Service:
             sums["tocsin_records_consumed_total"],
             sums["tocsin_records_scored_total"],
             sums.get("tocsin_alerts_total", 0.0),
-            sums.get("tocsin_consumer_lag_records", 0.0),
+            sums["tocsin_scorer_compilations"],
             stages,
             times.user + times.system,
             self._seen.memory_info().rss,
@@ -187,7 +213,7 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[Service]:
+def running(settings: Settings, environment: Mapping[str, str] | None = None) -> Iterator[Service]:
     """Make the topics of the settings and run a daemon until the end of the block."""
     stream = settings.streams[0]
     make_topic(settings.kafka.bootstrap, stream.alerts)
@@ -196,7 +222,7 @@ def running(settings: Settings) -> Iterator[Service]:
     broker.close()
     if not report.good:
         raise RuntimeError(str(report.findings))
-    service = Service(settings, Path(str(settings.file)).with_suffix(".log"))
+    service = Service(settings, Path(str(settings.file)).with_suffix(".log"), environment or {})
     try:
         service.wait()
         yield service
@@ -205,7 +231,7 @@ def running(settings: Settings) -> Iterator[Service]:
 
 
 class Rate(NamedTuple):
-    """What a run over a filled topic showed, between a tenth and 95 % of its records."""
+    """What a run over a filled topic showed, between a tenth and 95 % of its messages."""
 
     records_per_s: float
     cpu_us: float
@@ -213,13 +239,17 @@ class Rate(NamedTuple):
     stages_us: dict[str, float]
     """Wall time per record, by stage."""
     rss: int
+    """Most that was seen, in bytes."""
+    compiled: int
+    """Shapes that the scorer was compiled for after those that were told first: before that it tells none."""
     alerts: int
     scored: int
 
 
-def rate(readings: list[Reading], records: int) -> Rate:
-    """The steady part of a run."""
-    steady = [one for one in readings if FIRST * records <= one.consumed <= LAST * records]
+def rate(readings: list[Reading], records: int, before: int = 0) -> Rate:
+    """The steady part of a run over `records`, of which the first so many are not looked at."""
+    begin, end = (before + share * (records - before) for share in (FIRST, LAST))
+    steady = [one for one in readings if begin <= one.consumed <= end]
     if len(steady) < 2:  # over before it could be watched
         steady = [readings[0], readings[-1]]
     first, last = steady[0], steady[-1]
@@ -228,7 +258,8 @@ def rate(readings: list[Reading], records: int) -> Rate:
         count / (last.at - first.at),
         (last.cpu_s - first.cpu_s) / count * 1e6,
         {name: (last.stages[name] - first.stages[name]) / count * 1e6 for name in last.stages},
-        readings[-1].rss,
+        max(one.rss for one in readings),
+        int(last.compiled - next((one.compiled for one in readings if one.compiled), 0.0)),
         int(readings[-1].alerts),
         int(readings[-1].scored),
     )
