@@ -17,7 +17,6 @@ records that are not refused, less the first one of each entity: a clock that is
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -255,7 +254,7 @@ def oldest(
         return slots
     edge = np.partition(seen, count - 1)[count - 1]
     surely = slots[seen < edge]
-    tied = heapq.nsmallest(count - len(surely), slots[seen == edge].tolist(), key=name)
+    tied = sorted(slots[seen == edge].tolist(), key=name)[: count - len(surely)]
     return np.concatenate([surely, np.array(tied, np.int32)])
 
 
