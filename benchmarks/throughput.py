@@ -95,7 +95,7 @@ def main() -> int:
     lines = report.lines(where, bars, measured)
     print("\n".join(lines))
     if told.record:
-        report.record(mode, [*lines, *drawn(told.out)])
+        report.record(mode, [*lines, *(drawn(told.out) if "peers" in measured else [])])
     return 0 if not failed and (told.fast or all(bar.met for bar in bars)) else 1
 
 
