@@ -7,4 +7,4 @@ import os
 # processor a record with two, 3.1 with one).
 os.environ["PJRT_NPROC"] = "1"
 # Two devices, each with a thread of its own, so that the scorer can have both halves of a batch computed at once.
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+os.environ["JAX_NUM_CPU_DEVICES"] = "2"

@@ -51,24 +51,13 @@ def number(at: int) -> tuple[float, int]:
     negative = byte(at) == _MINUS
     if negative:
         at += 1
-    mantissa, digits, power, first = _U0, 0, 0, at
-    digit = byte(at) - _ZERO
-    while 0 <= digit <= 9:
-        mantissa = mantissa * _TEN + np.uint64(digit)
-        digits += mantissa != _U0
-        at += 1
-        digit = byte(at) - _ZERO
+    first, power = at, 0
+    mantissa, digits, at = _digits(_U0, 0, at)
     if at == first or (byte(first) == _ZERO and at - first > 1):
         return 0.0, -1
     if byte(at) == _POINT:
-        at += 1
-        first = at
-        digit = byte(at) - _ZERO
-        while 0 <= digit <= 9:
-            mantissa = mantissa * _TEN + np.uint64(digit)
-            digits += mantissa != _U0
-            at += 1
-            digit = byte(at) - _ZERO
+        first = at + 1
+        mantissa, digits, at = _digits(mantissa, digits, first)
         if at == first:
             return 0.0, -1
         power = first - at
@@ -100,6 +89,18 @@ def number(at: int) -> tuple[float, int]:
     if found < 0:
         return 0.0, -1
     return -found if negative else found, at
+
+
+@kernel
+def _digits(mantissa: np.uint64, digits: int, at: int) -> tuple[np.uint64, int, int]:
+    """A number with the digits from `at` on behind its own, how many count, and the address behind them."""
+    digit = byte(at) - _ZERO
+    while 0 <= digit <= 9:
+        mantissa = mantissa * _TEN + np.uint64(digit)
+        digits += mantissa != _U0
+        at += 1
+        digit = byte(at) - _ZERO
+    return mantissa, digits, at
 
 
 @kernel

@@ -77,12 +77,11 @@ class FlatReader:
         One that is longer than `limit` bytes, or nothing at all, is not plain.
         """
         n = len(values)
-        if not all(values) or max(map(len, values)) > limit:  # type: ignore[arg-type]
-            values = [value if value is not None and len(value) <= limit else b"" for value in values]
-        size = np.fromiter(map(len, values), np.int64, n)  # type: ignore[arg-type]
+        held = [value if value is not None and len(value) <= limit else b"" for value in values]
+        size = np.fromiter(map(len, held), np.int64, n)
         end = np.cumsum(size + 1) - 1
         # No plain message holds a zero, so the kernel never runs past an end; a word may be read at the last one.
-        joined = b"\0".join([*values, bytes(_WORD)])  # type: ignore[list-item]
+        joined = b"\0".join([*held, bytes(_WORD)])
         good, time, name = np.empty(n, np.bool_), np.zeros(n, np.int64), np.zeros((2, n), np.int64)
         _read(
             np.frombuffer(joined, np.uint8),
