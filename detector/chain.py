@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models.scaling import phase_of_day
 from ..pipelines import location, windows
 from ..pipelines.alignment import Alignment, align
 from ..pipelines.held import held_rows
@@ -160,6 +161,7 @@ class Chain:
             held.window,
             held.jump,
             self.state.location.location[mine],
+            phase_of_day(held.time_us),
         )
         warm(self.state.decision, mine, held.time_us, scored.members)
 
@@ -251,16 +253,17 @@ def build_chain(
 
 
 def _score(state: StreamState, work: Work) -> None:
-    slots, here = work.slots(), work.segment
+    slots, here, times = work.slots(), work.segment, work.times()
     accepted = work.accepted
     last_us = state.decision.core["last_us"][slots]
-    location.follow(state.location, slots, work.times(), last_us, work.ruling.model.period_us)
+    location.follow(state.location, slots, times, last_us, work.ruling.model.period_us)
     model = work.ruling.model
     work.scored = model.scorer.score(
         model.version.panel[state.assigned.row[slots]],
         accepted.window[here],
         accepted.jump[here],
         state.location.location[slots],
+        phase_of_day(times),
     )
     work.columns["observed"][here] = accepted.window[here, -1]
     work.columns["expected"][here] = work.scored.expected

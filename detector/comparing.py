@@ -300,7 +300,7 @@ def _window(
     location[:, : scaling.SD + 1] = places[:, :, used]
     latent = np.zeros((len(seen), 0), np.float32)
     if MEMBER.name in version.members:
-        latent = encode(version, seen[:, :, used], location)
+        latent = encode(version, seen[:, :, used], location, scaling.phase_of_day(given.seen_us[theirs]))
     total = given.counts["scored"] + given.counts["all_missing"]
     return Window(
         max(round(total * float(mine.mean())), 1),

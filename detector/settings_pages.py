@@ -80,6 +80,8 @@ def _allowed(kind: Any, meta: dict[str, Any]) -> str:
         return 'a list of texts, for instance ["a", "b"]'
     if get_origin(kind) is dict:
         return "a table of names and values"
+    if kind is bool:
+        return "true or false"
     if kind in (int, float):
         low = f"from {meta['ge']:g}" if meta["ge"] is not None else f"above {meta['gt']:g}"
         high = f" to {meta['le']}" if meta["le"] is not None else f" to below {meta['lt']}"

@@ -197,6 +197,13 @@ class Train(msgspec.Struct, frozen=True, kw_only=True):
     ] = Duration.parse("1h")
     steps: Annotated[int, Meta(description="Most optimiser steps.", ge=10, le=1_000_000)] = 800
     seed: Annotated[int, Meta(description="Seed of every random number of a training.", ge=0, lt=2**31)] = 0
+    time_of_day: Annotated[
+        bool,
+        Meta(
+            description="Condition the VAE on the time of day: a level that is ordinary at noon is then strange at "
+            "night. Needs several days of records."
+        ),
+    ] = False
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,8 @@ class Examples(NamedTuple):
     """[n, F] the newest value less the running mean of its past"""
     location: NDArray[np.float32]
     """[4, F] of `scaling.fit_location`"""
+    phase: NDArray[np.float32]
+    """[n] of `scaling.phase_of_day`"""
 
 
 class Recipe(NamedTuple):
@@ -42,18 +44,30 @@ class Recipe(NamedTuple):
     steps: int = 800
     seed: int = 0
     rehearse: bool = True
+    time_of_day: bool = False
+    """whether the VAE is conditioned on it"""
 
 
 def examples_of(
-    segments: Sequence[NDArray[np.floating[Any]]], location: NDArray[np.float32], lags: int
+    segments: Sequence[NDArray[np.floating[Any]]],
+    location: NDArray[np.float32],
+    lags: int,
+    phase: NDArray[np.float32] | None = None,
 ) -> Examples:
     """Examples of one entity from contiguous runs of its records, each [n, F] in time order, NaN = missing.
 
-    The first record of a run stands in for its past, and the running mean starts there anew.
+    The first record of a run stands in for its past, and the running mean starts there anew. Without their
+    `phase` the records are taken for ones at midnight.
     """
     windows = [lag_windows(np.asarray(run, np.float32), lags) for run in segments]
     jumps = [jump_residuals(run).astype(np.float32) for run in segments]
-    return Examples(np.concatenate(windows), np.concatenate(jumps), location)
+    together = np.concatenate(windows)
+    return Examples(
+        together,
+        np.concatenate(jumps),
+        location,
+        np.zeros(len(together), np.float32) if phase is None else phase,
+    )
 
 
 def fit_panel(examples: Sequence[Examples], recipe: Recipe, progress: Progress | None = None) -> PanelParams:
@@ -76,7 +90,9 @@ def fit_panels(
     rest = iter(groups)
     while stack := list(islice(rest, STACK)):
         width = 1 if not panels and len(stack) == 1 else STACK
-        guide = Guide(recipe.seed, recipe.steps, recipe.rehearse, progress, len(panels), width)
+        guide = Guide(
+            recipe.seed, recipe.steps, recipe.rehearse, progress, len(panels), width, recipe.time_of_day
+        )
         panels += _fit_stack(stack, recipe, guide)
     stacked: PanelParams = jax.tree.map(lambda *a: np.stack([np.asarray(x, np.float32) for x in a]), *panels)
     return stacked
@@ -98,7 +114,7 @@ def prepare(group: Sequence[Examples]) -> tuple[FitData, NDArray[np.float32]]:
     """The scaled windows of a group, their whitening; and the scaled jumps [n, F]."""
     _, lags, features = group[0].windows.shape
     limit = min(MOST_WINDOWS, max(whitening.SAMPLE_WINDOWS, MOST_VALUES // (lags * features)))
-    windows, present, jumps, sample, owner = [], [], [], [], []
+    windows, present, jumps, sample, owner, phase = [], [], [], [], [], []
     for number, examples in enumerate(group):
         keep = evenly(len(examples.windows), max(1, limit // len(group)))
         raw = np.asarray(examples.windows[keep], np.float64)
@@ -109,11 +125,13 @@ def prepare(group: Sequence[Examples]) -> tuple[FitData, NDArray[np.float32]]:
         jumps.append(scale(examples.jump[keep], at[JUMP_MEAN], at[JUMP_SD], np).astype(np.float32))
         present.append(np.isfinite(raw[:, -1]))
         owner.append(np.full(len(keep), number, np.int32))
+        phase.append(examples.phase[keep])
     moments = whitening.moments(np.concatenate(sample).reshape(-1, lags * features))
     data = FitData(
         np.concatenate(windows),
         np.concatenate(present),
         np.concatenate(owner),
+        np.concatenate(phase),
         moments,
         whitening.fit(moments),
     )
@@ -123,16 +141,20 @@ def prepare(group: Sequence[Examples]) -> tuple[FitData, NDArray[np.float32]]:
 def _ordinary(params: PanelParams, data: FitData, jumps: NDArray[np.float32]) -> jax.Array:
     """Each member's median [M] over 4,096 train windows, at least .01 of its mean (1 where that is 0)."""
     rows = np.arange(ORDINARY_ROWS) * len(data.windows) // ORDINARY_ROWS
-    values = np.asarray(_values(params, data.windows[rows], jumps[rows], data.present[rows]), np.float64)
+    values = np.asarray(
+        _values(params, data.windows[rows], jumps[rows], data.present[rows], data.phase[rows]), np.float64
+    )
     mean = values.mean(axis=0)
     floor = np.where(mean > 0, ORDINARY_FLOOR * mean, 1.0)
     return jnp.asarray(np.maximum(np.median(values, axis=0), floor), jnp.float32)
 
 
 @jax.jit
-def _values(params: PanelParams, z: jax.Array, r: jax.Array, present: jax.Array) -> jax.Array:
-    def one(z: jax.Array, r: jax.Array, present: jax.Array) -> jax.Array:
-        _, parts = score_scaled(params, z, r, present)
+def _values(
+    params: PanelParams, z: jax.Array, r: jax.Array, present: jax.Array, phase: jax.Array
+) -> jax.Array:
+    def one(z: jax.Array, r: jax.Array, present: jax.Array, phase: jax.Array) -> jax.Array:
+        _, parts = score_scaled(params, z, r, present, phase)
         return jnp.stack([part.value for part in parts.values()])
 
-    return jax.vmap(one)(z, r, present.astype(jnp.float32))
+    return jax.vmap(one)(z, r, present.astype(jnp.float32), phase)

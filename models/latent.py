@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
+from .members.vae import row_of
 from .panel import SHARED_BLOCK_ROWS, PanelParams, scale_row, score_scaled
 from .vae import LATENT, model_of
 from .version import Version
@@ -21,15 +22,15 @@ BLOCKS = 16
 
 
 def encode(
-    version: Version, window: NDArray[np.float32], location: NDArray[np.float32]
+    version: Version, window: NDArray[np.float32], location: NDArray[np.float32], phase: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Posterior means [n, 8] of raw windows [n, L, C] (NaN = missing) at locations [n, 4, C]."""
+    """Posterior means [n, 8] of raw windows [n, L, C] (NaN = missing) at locations [n, 4, C] and phases [n]."""
     params: PanelParams = jax.tree.map(lambda a: jnp.asarray(a[-1], jnp.float32), version.params)
     out = np.empty((len(window), LATENT), np.float32)
     most = BLOCKS * SHARED_BLOCK_ROWS
     for first in range(0, len(window), most):
         here = slice(first, first + most)
-        filled = (_filled(a[here], most) for a in (window, location))
+        filled = (_filled(a[here], most) for a in (window, location, phase))
         out[here] = np.asarray(_means(params, *filled))[: len(window) - first]
     return out
 
@@ -42,11 +43,12 @@ def _filled(rows: NDArray[np.float32], most: int) -> NDArray[np.float32]:
 
 
 @jax.jit
-def _means(params: PanelParams, window: jax.Array, location: jax.Array) -> jax.Array:
-    def one(window: jax.Array, location: jax.Array) -> jax.Array:
+def _means(params: PanelParams, window: jax.Array, location: jax.Array, phase: jax.Array) -> jax.Array:
+    def one(window: jax.Array, location: jax.Array, phase: jax.Array) -> jax.Array:
         z, r, present = scale_row(window, jnp.zeros_like(window[-1]), location)
-        row, _ = score_scaled(params, z, r, present)
-        return model_of(params.members["vae"].weights).encoder(row.whitened).mean
+        row, _ = score_scaled(params, z, r, present, phase)
+        weights = params.members["vae"].weights
+        return model_of(weights).encoder(row_of(weights, row)).mean
 
-    means: jax.Array = lax.map(lambda block: jax.vmap(one)(*block), (window, location))
+    means: jax.Array = lax.map(lambda block: jax.vmap(one)(*block), (window, location, phase))
     return means.reshape(-1, LATENT)

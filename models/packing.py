@@ -172,7 +172,9 @@ def _check_shapes(version: Version, where: str) -> None:
     """Trace one record through the scorer, computing nothing: what traces to the right shapes fits."""
     columns, lags = len(version.columns), version.lags
     one = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), version.params)
-    given = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((lags, columns), (columns,), (4, columns))]
+    given = [
+        jax.ShapeDtypeStruct(shape, np.float32) for shape in ((lags, columns), (columns,), (4, columns), ())
+    ]
     try:
         scored = jax.eval_shape(score_row, one, *given)
     except (TypeError, ValueError, KeyError, IndexError) as error:

@@ -88,12 +88,12 @@ def scale_row(
 
 
 def score_scaled(
-    params: PanelParams, z: jax.Array, r: jax.Array, present: jax.Array
+    params: PanelParams, z: jax.Array, r: jax.Array, present: jax.Array, phase: jax.Array
 ) -> tuple[Row, dict[str, Part]]:
     """Whiten one scaled window and ask every member. `params` of one panel, without the leading axis."""
     centred = z.reshape(-1) - params.whitening.mean
     rotated = centred @ params.whitening.basis
-    row = Row(z, present, r, centred, rotated, rotated / params.whitening.spread, params.whitening)
+    row = Row(z, present, r, centred, rotated, rotated / params.whitening.spread, params.whitening, phase)
     return row, {name: TABLE[name].score(params.members[name], row) for name in member_names(params)}
 
 
@@ -118,10 +118,12 @@ def attribution(params: PanelParams, row: Row, parts: dict[str, Part]) -> jax.Ar
     return total / jnp.where(weight > 0.0, weight, 1.0)
 
 
-def score_row(params: PanelParams, window: jax.Array, jump: jax.Array, location: jax.Array) -> RowScore:
-    """Score one record by one panel: raw window [L, C], raw jump [C] (NaN = missing), location [4, C]."""
+def score_row(
+    params: PanelParams, window: jax.Array, jump: jax.Array, location: jax.Array, phase: jax.Array
+) -> RowScore:
+    """Score one record by one panel: raw window [L, C], raw jump [C] (NaN = missing), location [4, C], phase []."""
     z, r, present = scale_row(window, jump, location)
-    row, parts = score_scaled(params, z, r, present)
+    row, parts = score_scaled(params, z, r, present, phase)
     forecasts = [part.forecast for part in parts.values() if part.forecast is not None]
     expected = scaling.soft_unclip(forecasts[0]) if forecasts else jnp.zeros_like(r)
     return RowScore(
@@ -130,6 +132,10 @@ def score_row(params: PanelParams, window: jax.Array, jump: jax.Array, location:
         location[scaling.MEAN] + location[scaling.SD] * expected,
         jnp.sum(z[-1]) / jnp.maximum(jnp.sum(present), 1.0),
     )
+
+
+_Rows = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+"""window, jump, location, phase"""
 
 
 class _Plan(NamedTuple):
@@ -157,6 +163,7 @@ class _Program:
         window: jax.Array,
         jump: jax.Array,
         location: jax.Array,
+        phase: jax.Array,
     ) -> RowScore:
         """Score the blocks from `first` up to before `end`: panel [blocks], window [blocks, rows, L, F], ...
 
@@ -164,25 +171,33 @@ class _Program:
         """
         self.traces += 1
         blocks, rows = window.shape[:2]
-        shape = jax.eval_shape(lambda: self._block(params, panel[0], window[0], jump[0], location[0]))
+        shape = jax.eval_shape(
+            lambda: self._block(params, panel[0], window[0], jump[0], location[0], phase[0])
+        )
         empty = RowScore(*(jnp.zeros((blocks, *s.shape), s.dtype) for s in shape))
 
         def body(i: jax.Array, out: RowScore) -> RowScore:
-            block = self._block(params, panel[i], window[i], jump[i], location[i])
+            block = self._block(params, panel[i], window[i], jump[i], location[i], phase[i])
             return RowScore(*(whole.at[i].set(part) for whole, part in zip(out, block, strict=True)))
 
         done = lax.fori_loop(first, end, body, empty)
         return RowScore(*(a.reshape(blocks * rows, *a.shape[2:]) for a in done))
 
     def _block(
-        self, params: PanelParams, panel: jax.Array, window: jax.Array, jump: jax.Array, location: jax.Array
+        self,
+        params: PanelParams,
+        panel: jax.Array,
+        window: jax.Array,
+        jump: jax.Array,
+        location: jax.Array,
+        phase: jax.Array,
     ) -> RowScore:
         plan = self._plan
         one: PanelParams = jax.tree.map(lambda a: a[0] if plan.shared else a[panel], params)
         columns = np.asarray(plan.columns, np.int32)
         if plan.columns != tuple(range(plan.features)):
             window, jump, location = window[..., columns], jump[..., columns], location[..., columns]
-        scored = jax.vmap(score_row, in_axes=(None, 0, 0, 0))(one, window, jump, location)
+        scored = jax.vmap(score_row, in_axes=(None, 0, 0, 0, 0))(one, window, jump, location, phase)
         if plan.columns == tuple(range(plan.features)):
             return scored
         blank = jnp.zeros((window.shape[0], plan.features), jnp.float32)
@@ -239,6 +254,7 @@ class Scorer:
                 np.zeros((rows, self.lags, self.features), np.float32),
                 np.zeros((rows, self.features), np.float32),
                 np.ones((rows, 4, self.features), np.float32),
+                np.zeros(rows, np.float32),
             )
 
     def score(
@@ -247,23 +263,23 @@ class Scorer:
         window: NDArray[np.float32],
         jump: NDArray[np.float32],
         location: NDArray[np.float32],
+        phase: NDArray[np.float32],
     ) -> Scored:
-        """Score n records: panel [n], raw window [n, L, F] and jump [n, F], location [n, 4, F]."""
-        if self.panels == 1:
-            return self._in_order(window, jump, location)
-        return self._by_panel(panel, window, jump, location)
+        """Score n records: panel [n], raw window [n, L, F] and jump [n, F], location [n, 4, F], phase [n].
 
-    def _in_order(
-        self, window: NDArray[np.float32], jump: NDArray[np.float32], location: NDArray[np.float32]
-    ) -> Scored:
+        `phase` is that of `scaling.phase_of_day`; a panel that is not conditioned on it looks at none.
+        """
+        rows = (window, jump, location, phase)
+        return self._in_order(rows) if self.panels == 1 else self._by_panel(panel, rows)
+
+    def _in_order(self, rows: _Rows) -> Scored:
         most = LADDER[-1] * self._rows
         parts = []
-        for first in range(0, max(len(window), 1), most):
-            n = min(most, len(window) - first)
+        for first in range(0, max(len(rows[0]), 1), most):
+            n = min(most, len(rows[0]) - first)
             count = -(-n // self._rows)
             blocks = _rung(count)
-            here = slice(first, first + n)
-            given = [window[here], jump[here], location[here]]
+            given = [a[first : first + n] for a in rows]
             if n < blocks * self._rows:
                 scratch = self._room(blocks, given)
                 for room, a in zip(scratch, given, strict=True):
@@ -273,13 +289,7 @@ class Scorer:
             parts.append(Scored(*(a[:n] for a in done)))
         return parts[0] if len(parts) == 1 else Scored(*(np.concatenate(a) for a in zip(*parts, strict=True)))
 
-    def _by_panel(
-        self,
-        panel: NDArray[np.int32],
-        window: NDArray[np.float32],
-        jump: NDArray[np.float32],
-        location: NDArray[np.float32],
-    ) -> Scored:
+    def _by_panel(self, panel: NDArray[np.int32], rows: _Rows) -> Scored:
         """Each panel's rows fill blocks of their own; the answers return to the order of the rows."""
         n = len(panel)
         order = np.argsort(panel, kind="stable")
@@ -307,9 +317,8 @@ class Scorer:
                 chosen = np.arange(n)
             whose = np.zeros(blocks, np.int32)
             whose[:count] = owner[first : first + count]
-            given = [window, jump, location]
-            scratch = self._room(blocks, given)
-            for room, a in zip(scratch, given, strict=True):
+            scratch = self._room(blocks, rows)
+            for room, a in zip(scratch, rows, strict=True):
                 room[here] = a[chosen]
             for whole, part in zip(out, self._call(blocks, count, whose, *scratch), strict=True):
                 whole[chosen] = part[here]
@@ -332,11 +341,9 @@ class Scorer:
         blocks: int,
         count: int,
         panel: NDArray[np.int32],
-        window: NDArray[np.float32],
-        jump: NDArray[np.float32],
-        location: NDArray[np.float32],
+        *rows: NDArray[np.float32],
     ) -> Scored:
-        folded = [a.reshape(blocks, self._rows, *a.shape[1:]) for a in (window, jump, location)]
+        folded = [a.reshape(blocks, self._rows, *a.shape[1:]) for a in rows]
         # Handed over together, for each device a part: what one device is given it computes one by one.
         border = count // 2 if len(self._params) > 1 and blocks > LADDER[0] else count
         parts = [(0, border), (border, count)] if border < count else [(0, count)]

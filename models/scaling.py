@@ -22,6 +22,12 @@ JUMP_GAIN = 1.0 - 2.0 ** (-1.0 / JUMP_HALF_LIFE_RECORDS)
 DEAD_SHARE = 1e-4  # a channel whose sd is below this share of its largest value is dead ...
 FLOOR_SHARE = 0.03  # ... and gets this share of it as sd, so that units do not matter
 KNEE_SD = 3.0
+DAY_US = 86_400_000_000
+
+
+def phase_of_day(time_us: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The share of its day (UTC) that has passed at each time [n], from 0 to 1."""
+    return (time_us % DAY_US / DAY_US).astype(np.float32)
 
 
 def floored_sd(sd: NDArray[np.float64], largest: NDArray[np.float64]) -> NDArray[np.float64]:

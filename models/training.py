@@ -43,7 +43,7 @@ LOWEST_BLOCK = 512
 
 
 class Job(NamedTuple):
-    """Whitened windows [n, D] of one panel and the entity of each [n].
+    """Rows [n, D + C] of one panel, whitened windows and what they are conditioned on, and the entity of each [n].
 
     An entity's windows contiguous, in time order.
     """
@@ -97,6 +97,8 @@ class Plan(NamedTuple):
     """number of the stack's first panel, which its random keys derive from"""
     width: int = 1
     """panels that are compiled for; missing ones are made up and thrown away"""
+    condition: int = 0
+    """C"""
 
     @property
     def per_epoch(self) -> int:
@@ -123,7 +125,7 @@ def train(jobs: Sequence[Job], plan: Plan, progress: Progress | None = None) -> 
         splits = [_split(spans) for spans in whole]
         shown = [_shown(train, held, plan, i) for i, (train, held) in enumerate(splits)]
         _, history = _run(windows, shown, stops, plan, len(jobs), progress)
-        stops[: len(jobs)] = [_stop(reports, windows.shape[-1]) for reports in history]
+        stops[: len(jobs)] = [_stop(reports, windows.shape[-1] - plan.condition) for reports in history]
     shown = [_shown(spans, None, plan, i) for i, spans in enumerate(whole)]
     weights, _ = _run(windows, shown, stops, plan, len(jobs), progress)
     counts = jnp.asarray([len(job.windows) for job in padded], jnp.int32)
@@ -156,7 +158,8 @@ def _run(
     keys = jnp.stack(
         [jax.random.fold_in(jax.random.key(plan.seed), plan.first + i) for i in range(len(shown))]
     )
-    run = _begin(keys, windows.shape[-1])
+    size = windows.shape[-1] - plan.condition
+    run = _begin(keys, size, plan.condition)
     draws = np.stack([s.draws for s in shown])
     train = jnp.asarray(np.stack([s.train for s in shown]))
     watched = [s.held_out for s in shown if s.held_out is not None]
@@ -181,7 +184,7 @@ def _run(
             )
             history[i].append(report)
             if report.epoch == report.epochs:
-                report = report._replace(warnings=diagnose(history[i], windows.shape[-1]))
+                report = report._replace(warnings=diagnose(history[i], size))
             if progress is not None:
                 progress(report)
     return run.weights, history
@@ -217,10 +220,10 @@ def _stop(history: Sequence[Report], size: int) -> int:
     return best + 1 if risen and learning else len(history)
 
 
-@partial(jax.jit, static_argnums=1)
-def _begin(keys: jax.Array, size: int) -> _Run:
+@partial(jax.jit, static_argnums=(1, 2))
+def _begin(keys: jax.Array, size: int, condition: int) -> _Run:
     def one(key: jax.Array) -> _Run:
-        weights = vae.weights_of(vae.VAE(size, rngs=nnx.Rngs(key)))
+        weights = vae.weights_of(vae.VAE(size, condition, rngs=nnx.Rngs(key)))
         return _Run(weights, _optimiser(1).init(weights))
 
     return jax.vmap(one)(keys)

@@ -2,6 +2,9 @@
 
 Gaussian encoder and decoder, standard normal prior. The decoder's noise is one learned log-variance per
 whitened coordinate, not a function of the input: a free variance scored worse on every data set tried.
+
+A model may be conditioned (Sohn et al. 2015; on the time of day as Bagel, Li et al. 2018): its rows are then a
+window's D values and after them a condition's C, which encoder and decoder are both shown and nothing reconstructs.
 """
 
 from __future__ import annotations
@@ -11,10 +14,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 LATENT = 8
 HIDDEN = 64
+HARMONICS = 3
+CONDITION = 2 * HARMONICS
+"""Values that the time of day is shown as."""
 LATENT_LOG_VARIANCE = (-8.0, 4.0)
 NOISE_LOG_VARIANCE = (-7.0, 4.0)
 LN_2PI = 1.8378770664093453
@@ -30,7 +37,7 @@ class Posterior(NamedTuple):
 
 
 class Encoder(nnx.Module):
-    """w [..., D] -> posterior, by two hidden layers of 64 gelu units."""
+    """x [..., D + C] -> posterior, by two hidden layers of 64 gelu units."""
 
     def __init__(self, size: int, *, rngs: nnx.Rngs) -> None:
         self.first = nnx.Linear(size, HIDDEN, rngs=rngs)
@@ -38,17 +45,17 @@ class Encoder(nnx.Module):
         self.mean = nnx.Linear(HIDDEN, LATENT, rngs=rngs)
         self.log_variance = nnx.Linear(HIDDEN, LATENT, kernel_init=_small(0.1), rngs=rngs)
 
-    def __call__(self, w: jax.Array) -> Posterior:
-        """The posterior of each window."""
-        hidden = nnx.gelu(self.second(nnx.gelu(self.first(w))))
+    def __call__(self, x: jax.Array) -> Posterior:
+        """The posterior of each row."""
+        hidden = nnx.gelu(self.second(nnx.gelu(self.first(x))))
         return Posterior(self.mean(hidden), jnp.clip(self.log_variance(hidden), *LATENT_LOG_VARIANCE))
 
 
 class Decoder(nnx.Module):
-    """z [..., 8] -> mean of w [..., D], by two hidden layers of 64 gelu units."""
+    """z and condition [..., 8 + C] -> mean of w [..., D], by two hidden layers of 64 gelu units."""
 
-    def __init__(self, size: int, *, rngs: nnx.Rngs) -> None:
-        self.first = nnx.Linear(LATENT, HIDDEN, rngs=rngs)
+    def __init__(self, size: int, condition: int, *, rngs: nnx.Rngs) -> None:
+        self.first = nnx.Linear(LATENT + condition, HIDDEN, rngs=rngs)
         self.second = nnx.Linear(HIDDEN, HIDDEN, rngs=rngs)
         self.mean = nnx.Linear(HIDDEN, size, kernel_init=_small(0.3), rngs=rngs)
 
@@ -61,9 +68,9 @@ class Decoder(nnx.Module):
 class VAE(nnx.Module):
     """Encoder, decoder and the learned log-variance of the decoder's noise, for windows of `size` values."""
 
-    def __init__(self, size: int, *, rngs: nnx.Rngs) -> None:
-        self.encoder = Encoder(size, rngs=rngs)
-        self.decoder = Decoder(size, rngs=rngs)
+    def __init__(self, size: int, condition: int = 0, *, rngs: nnx.Rngs) -> None:
+        self.encoder = Encoder(size + condition, rngs=rngs)
+        self.decoder = Decoder(size, condition, rngs=rngs)
         self.noise = nnx.Param(jnp.zeros(size, jnp.float32))
 
     def noise_log_variance(self) -> jax.Array:
@@ -89,21 +96,28 @@ def kl_to_prior(posterior: Posterior) -> jax.Array:
     return 0.5 * jnp.sum(mean * mean + jnp.exp(log_variance) - log_variance - 1.0)
 
 
-def elbo_terms(model: VAE, w: jax.Array, noise: jax.Array) -> Terms:
-    """One-sample estimate of the terms for one window w [D]; `noise` [8] is standard normal.
+def row_at(w: jax.Array, phase: jax.Array) -> jax.Array:
+    """Windows w [..., D] as rows conditioned on the share of the day that has passed, `phase` [...]."""
+    waves = 2.0 * np.pi * np.arange(1, HARMONICS + 1, dtype=np.float32)
+    angle = phase[..., None] * jnp.expand_dims(waves, tuple(range(phase.ndim)))
+    return jnp.concatenate([w, jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
-    Kingma and Welling, Auto-Encoding Variational Bayes, 2013, equation 10.
+
+def elbo_terms(model: VAE, x: jax.Array, noise: jax.Array) -> Terms:
+    """One-sample estimate of the terms for one row x [D + C]; `noise` [8] is standard normal.
+
+    Kingma and Welling, Auto-Encoding Variational Bayes, 2013, equation 10; of ln p(w | condition) with one.
     """
-    posterior = model.encoder(w)
+    posterior = model.encoder(x)
     z = posterior.mean + noise * jnp.exp(0.5 * posterior.log_variance)
-    nll = negative_log_likelihood(w - model.decoder(z), model.noise_log_variance())
+    nll = negative_log_likelihood(_residual(model, x, z), model.noise_log_variance())
     return Terms(nll, kl_to_prior(posterior))
 
 
-def explain(model: VAE, w: jax.Array) -> tuple[Terms, jax.Array]:
-    """The terms of one window w [D] at the posterior mean, and its residual [D]; deterministic."""
-    posterior = model.encoder(w)
-    residual = w - model.decoder(posterior.mean)
+def explain(model: VAE, x: jax.Array) -> tuple[Terms, jax.Array]:
+    """The terms of one row x [D + C] at the posterior mean, and its window's residual [D]; deterministic."""
+    posterior = model.encoder(x)
+    residual = _residual(model, x, posterior.mean)
     return Terms(
         negative_log_likelihood(residual, model.noise_log_variance()), kl_to_prior(posterior)
     ), residual
@@ -116,14 +130,25 @@ def weights_of(model: VAE) -> Weights:
 
 def model_of(weights: Weights) -> VAE:
     """The module that holds these parameters; the inverse of `weights_of`, cheap and traceable."""
-    names, structure = _skeleton(weights["noise"].shape[-1])
+    size = weights["noise"].shape[-1]
+    names, structure = _skeleton(size, condition_of(weights))
     model: VAE = jax.tree.unflatten(structure, [weights[name] for name in names])
     return model
 
 
+def condition_of(weights: Weights) -> int:
+    """C, how many values the model is shown beside a window."""
+    return int(weights["encoder.first.kernel"].shape[-2] - weights["noise"].shape[-1])
+
+
+def _residual(model: VAE, x: jax.Array, z: jax.Array) -> jax.Array:
+    size = model.noise_log_variance().shape[-1]
+    return x[:size] - model.decoder(jnp.concatenate([z, x[size:]]))
+
+
 @cache
-def _skeleton(size: int) -> tuple[tuple[str, ...], Any]:
-    abstract = nnx.eval_shape(lambda: VAE(size, rngs=nnx.Rngs(0)))
+def _skeleton(size: int, condition: int) -> tuple[tuple[str, ...], Any]:
+    abstract = nnx.eval_shape(lambda: VAE(size, condition, rngs=nnx.Rngs(0)))
     names = tuple(_dotted(path) for path, _ in jax.tree.leaves_with_path(abstract))
     return names, jax.tree.structure(abstract)
 

@@ -48,4 +48,4 @@ def _examples(series: Series, lags: int, most: int) -> Examples:
     location = series.location(rows)
     rows = rows[evenly(len(rows), most)]
     past = rows[:, None] + np.arange(series.lags - lags, series.lags)
-    return Examples(series.values[np.maximum(past, 0)], series.jump[rows], location)
+    return Examples(series.values[np.maximum(past, 0)], series.jump[rows], location, series.phase(rows))

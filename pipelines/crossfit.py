@@ -122,7 +122,9 @@ def score(
     for first in range(0, len(rows), SCORE_ROWS):
         here = rows[first : first + SCORE_ROWS]
         at = np.broadcast_to(location, (len(here), *location.shape))
-        done = scorer.score(np.zeros(len(here), np.int32), series.windows(here), series.jump[here], at)
+        done = scorer.score(
+            np.zeros(len(here), np.int32), series.windows(here), series.jump[here], at, series.phase(here)
+        )
         members.append(done.members)
         level.append(done.level)
     return np.concatenate(members), np.concatenate(level)
@@ -139,7 +141,7 @@ def _examples(series: Series, without: int | None, most: int) -> fitting.Example
     rows = outside(series.records, without)
     location = series.location(rows)
     rows = rows[evenly(len(rows), most)]
-    return fitting.Examples(series.windows(rows), series.jump[rows], location)
+    return fitting.Examples(series.windows(rows), series.jump[rows], location, series.phase(rows))
 
 
 def _fit_all(

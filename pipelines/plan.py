@@ -67,13 +67,13 @@ def make_plan(
     if left_out:
         warnings.append(
             f"{len(left_out)} of {len(series)} entities have fewer than {least} records and are left out, "
-            f"as if new: {_some(left_out)}"
+            f"as if new: {some(left_out)}"
         )
     few = [one.entity for one in usable if one.records < FEW_RECORDS]
     if few:
         warnings.append(
             f"{len(few)} entities have fewer than {FEW_RECORDS} records, so their thresholds are rough: "
-            f"{_some(few)}"
+            f"{some(few)}"
         )
     columns, said = _columns(usable, features)
     warnings += said
@@ -131,10 +131,11 @@ def _columns(series: Sequence[Series], features: Sequence[str]) -> tuple[tuple[i
     for what, chosen in groups.items():
         if chosen.any():
             names = [features[i] for i in np.flatnonzero(chosen).tolist()]
-            warnings.append(f"{len(names)} features {what}: {_some(names)}")
+            warnings.append(f"{len(names)} features {what}: {some(names)}")
     return tuple(np.flatnonzero(used).tolist()), warnings
 
 
-def _some(names: Sequence[str], most: int = 6) -> str:
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first few of many names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..models.scaling import floored_sd
+from ..models.scaling import floored_sd, phase_of_day
 from . import slots, windows
 from .records import Records
 
@@ -59,6 +59,10 @@ class Series(NamedTuple):
         """[len(rows), L, F] lag windows, oldest record first."""
         view = np.lib.stride_tricks.sliding_window_view(self.values, self.lags, axis=0)
         return np.ascontiguousarray(view[rows].transpose(0, 2, 1))
+
+    def phase(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[len(rows)] how much of its day has passed at each."""
+        return phase_of_day(self.time_us[rows])
 
     def location(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """[4, F] mean, floored sd, jump mean and floored jump sd of `rows`; 0 and the floor if missing."""

@@ -19,6 +19,7 @@ from ..models.artefact import Manifest, encode
 from ..models.fitting import Recipe
 from ..models.packing import pack
 from ..models.panel import member_names
+from ..models.scaling import DAY_US
 from ..models.version import Version
 from ..thresholds import calibration as calibrations
 from ..thresholds import opening
@@ -29,7 +30,7 @@ from . import crossfit
 from .beside import fit_beside
 from .crossfit import Crossfit, History, Step
 from .epochs import Epoch, Epochs
-from .plan import Plan, make_plan
+from .plan import Plan, make_plan, some
 from .records import NO_TIME
 from .reference import reference
 from .schema import FeatureSchema
@@ -37,6 +38,8 @@ from .sequences import Counts, Series, pooled_location
 
 SLOW_SHARE = 0.03
 LEAST_SLOW = 100.0
+LEAST_DAYS = 3
+"""A VAE that is conditioned on the time of day and has seen an hour on fewer days knows those days, not the hour."""
 LIBRARIES = ("tocsin", "jax", "jaxlib", "flax", "optax", "numpy", "numba", "safetensors")
 
 
@@ -50,6 +53,7 @@ class Options(NamedTuple):
     members: tuple[str, ...] = Recipe().members
     steps: int = 800
     seed: int = 0
+    time_of_day: bool = False
     budget: Budget | None = None
     """None: the default for the number of entities."""
     rules: Rules = Rules()
@@ -101,7 +105,7 @@ def train(
         if progress is not None:
             progress(step)
 
-    recipe = Recipe(options.members, options.steps, options.seed)
+    recipe = Recipe(options.members, options.steps, options.seed, time_of_day=options.time_of_day)
     fitted = crossfit.fit(plan.series, plan.groups, recipe, hear)
     entities = len(plan.series)
     beside, baselines = fit_beside(plan.series)
@@ -110,7 +114,7 @@ def train(
         version=_version(plan, fitted, schema, budget.share(entities), options.rules),
         budget=budget,
         history=epochs.history(),
-        warnings=(*plan.warnings, *epochs.warnings()),
+        warnings=(*plan.warnings, *_few_days(plan, options), *epochs.warnings()),
         records=tuple(one.records for one in plan.series),
         range_us=(
             min(int(one.time_us[0]) for one in plan.series),
@@ -146,6 +150,7 @@ def manifest(trained: Trained, schema: FeatureSchema, stream: str, created: str,
             "counters": list(schema.counters),
             "seed": options.seed,
             "steps": options.steps,
+            "time_of_day": options.time_of_day,
             "min_records": options.min_records,
             "min_span_s": options.min_span_us / 1e6,
             "budget": trained.budget.text,
@@ -229,6 +234,17 @@ def _row(
     half_life = slow_half_life(series.records)
     found = opening.opening_level(score, series.time_us, half_life=half_life, share=share, rules=rules)
     return opening.row(found, history.final.median, history.final.floor, half_life)
+
+
+def _few_days(plan: Plan, options: Options) -> tuple[str, ...]:
+    short = [one.entity for one in plan.series if one.span_us < LEAST_DAYS * DAY_US]
+    if not (options.time_of_day and short):
+        return ()
+    text = (
+        f"[train] time_of_day: {len(short)} of {len(plan.series)} entities have records of less than "
+        f"{LEAST_DAYS} days, so what is ordinary at an hour was seen too seldom: {some(short)}"
+    )
+    return (text,)
 
 
 def _rfc3339(time_us: int) -> str:

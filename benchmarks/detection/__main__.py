@@ -134,7 +134,7 @@ def tables(measured: dict[str, Any]) -> list[str]:
             told.append(f"| {who} | {' | '.join(cells)} |")
         random = detectors["tocsin"]["base_rate_by_set"]
         told.append(f"| (a random score, AUC-PR) | {' | '.join(f'{random[s]:.3f}' for s in sets)} | | | | |")
-    for case in ("seeds", "choices", "profiles"):
+    for case in ("seeds", "choices", "profiles", "hours"):
         rows = {name: one for name, one in measured.get(case, {}).items() if isinstance(one, dict)}
         if rows:
             told += ["", f"| {case} | VUS-PR | events found | others a day | inside |", "|---" * 5 + "|"]
@@ -143,6 +143,8 @@ def tables(measured: dict[str, Any]) -> list[str]:
                 f"{one['inside']:.3f} |"
                 for name, one in rows.items()
             ]
+    if gain := measured.get("hours", {}).get("gain"):
+        told += ["", "- told the hour, VUS-PR by {:+.4f} ({:+.4f} to {:+.4f})".format(*gain)]
     if found := measured.get("rate", {}).get("run_length"):
         said = "the time between two false incidents, said from half of that third for its other half"
         counts = f"{found['expected']:.1f} openings in all, {found['counted']} counted"

@@ -11,7 +11,7 @@ from .cost import cost
 from .levels import contamination, rate
 from .panel import panel, singles
 from .shifts import drift
-from .variations import ablation, choices, profiles, seeds
+from .variations import ablation, choices, hours, profiles, seeds
 
 TABLE: dict[str, Callable[[Bench], tuple[list[Bar], dict[str, Any]]]] = {
     "panel": panel,
@@ -20,6 +20,7 @@ TABLE: dict[str, Callable[[Bench], tuple[list[Bar], dict[str, Any]]]] = {
     "choices": choices,
     "ablation": ablation,
     "profiles": profiles,
+    "hours": hours,
     "rate": rate,
     "contamination": contamination,
     "drift": drift,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ..report import Bar, at_least
 from . import data, openings
 from .bench import SETS, Bench, by_set, interval, key, ranked, replayed
+from .panel import SINGLES
 
 SEEDS = (0, 1, 2)
 
@@ -58,13 +59,28 @@ class Found(NamedTuple):
     seen: openings.Seen
 
 
-def _with(bench: Bench, name: str, without: int | None = None, **settings: object) -> dict[str, Found]:
+def hours(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
+    """`[train] time_of_day` against the default, also on single metrics, paired by entity."""
+    runs = {}
+    for told in ("false", "true"):
+        bench.say(f"hours: time_of_day = {told}")
+        runs[f"time_of_day = {told}"] = _with(
+            bench, f"hours-{told}", sets=(*SETS, *SINGLES), train__time_of_day=told
+        )
+    without, given = runs.values()
+    gained = np.array([given[at].vus_pr - one.vus_pr for at, one in without.items()])
+    return [], {name: _told(found) for name, found in runs.items()} | {"gain": interval(gained)}
+
+
+def _with(
+    bench: Bench, name: str, without: int | None = None, sets: Sequence[str] = SETS, **settings: object
+) -> dict[str, Found]:
     """Entities of the sets under these settings, by DATASET/ENTITY.
 
     All of them; or every FOLDS-th from the `without`-th on, which the training then does not see.
     """
     scores, seen = {}, {}
-    for one in SETS:
+    for one in sets:
         members = data.entities(one)
         out = members if without is None else members[without::FOLDS]
         if not out:  # a set of fewer entities than folds

@@ -27,6 +27,8 @@ class FitData(NamedTuple):
     """[n, F] whether the newest value of each window was there"""
     owner: NDArray[np.int32]
     """[n] index of the entity a window belongs to; grouped, each entity's windows contiguous"""
+    phase: NDArray[np.float32]
+    """[n] share of the day that has passed at the newest value"""
     moments: Moments
     """of at most 8,000 flattened windows, [L*F] and [L*F, L*F], float64"""
     whitening: Whitening
@@ -49,6 +51,8 @@ class Row(NamedTuple):
     whitened: jax.Array
     """[K] rotated, each axis divided by its spread"""
     whitening: Whitening
+    phase: jax.Array
+    """[] share of the day that has passed at the newest value"""
 
 
 class Part(NamedTuple):
@@ -73,6 +77,8 @@ class Guide(NamedTuple):
     """number of the stack's first panel among all"""
     width: int
     """panels that a compiled fit is made for; a stack may hold fewer"""
+    time_of_day: bool = False
+    """whether what is trained is conditioned on it"""
 
 
 class Member(NamedTuple):

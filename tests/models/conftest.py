@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from tocsin.models import fitting, scaling
 from tocsin.models.panel import PanelParams
-from tocsin.models.vae import HIDDEN, LATENT
+from tocsin.models.vae import CONDITION, HIDDEN, LATENT
 
 
 @pytest.fixture(autouse=True, scope="module")  # of the module, so that its own fixtures compile under it too
@@ -41,7 +41,7 @@ def make_examples() -> Callable[..., fitting.Examples]:
 def made_up_panel() -> Callable[..., PanelParams]:
     """Unfitted panels of any size, whose arrays have fitted ones' shapes and sizes."""
 
-    def make(panels: int, features: int, lags: int, seed: int = 0) -> PanelParams:
+    def make(panels: int, features: int, lags: int, seed: int = 0, time_of_day: bool = False) -> PanelParams:
         from tocsin.models.members.errs import ErrsParams
         from tocsin.models.members.half import HalfParams
         from tocsin.models.members.jump import JumpParams
@@ -50,15 +50,16 @@ def made_up_panel() -> Callable[..., PanelParams]:
 
         random = np.random.default_rng(seed)
         size, past = features * lags, features * (min(lags, 5) - 1)
+        condition = CONDITION if time_of_day else 0
 
         def normal(*shape: int) -> NDArray[np.float32]:
             return random.normal(size=(panels, *shape)).astype(np.float32) / np.float32(np.sqrt(shape[0]))
 
         shapes = {
-            "decoder.first": (LATENT, HIDDEN),
+            "decoder.first": (LATENT + condition, HIDDEN),
             "decoder.mean": (HIDDEN, size),
             "decoder.second": (HIDDEN, HIDDEN),
-            "encoder.first": (size, HIDDEN),
+            "encoder.first": (size + condition, HIDDEN),
             "encoder.log_variance": (HIDDEN, LATENT),
             "encoder.mean": (HIDDEN, LATENT),
             "encoder.second": (HIDDEN, HIDDEN),

@@ -37,14 +37,14 @@ class TestContract:
     def test_blocks_do_not_show(self, baseline: Baseline, make_examples: MakeExamples) -> None:
         one = make_examples(baselines.BLOCK_ROWS + 50, 2, baseline.lags or 5)
         params = baseline.fit([one])
-        tail = fitting.Examples(one.windows[-20:], one.jump[-20:], one.location)
+        tail = fitting.Examples(one.windows[-20:], one.jump[-20:], one.location, one.phase[-20:])
         np.testing.assert_allclose(
             baseline.score(params, one)[-20:], baseline.score(params, tail), rtol=1e-4, atol=1e-9
         )
 
     def test_no_records_no_scores(self, baseline: Baseline, make_examples: MakeExamples) -> None:
         one = make_examples(100, 2, baseline.lags or 5)
-        none = fitting.Examples(one.windows[:0], one.jump[:0], one.location)
+        none = fitting.Examples(one.windows[:0], one.jump[:0], one.location, one.phase[:0])
         assert baseline.score(baseline.fit([one]), none).shape == (0,)
 
 
@@ -72,5 +72,5 @@ def test_lag_pca_keeps_nine_tenths_of_the_variance(make_examples: MakeExamples) 
 def test_ewma_residual_by_hand() -> None:
     location = np.array([[0, 0], [1, 1], [0, 0], [2, 1]], np.float32)
     jump = np.array([[2.0, 3.0], [4.0, np.nan]], np.float32)
-    examples = fitting.Examples(np.zeros((2, 1, 2), np.float32), jump, location)
+    examples = fitting.Examples(np.zeros((2, 1, 2), np.float32), jump, location, np.zeros(2, np.float32))
     np.testing.assert_allclose(baselines.score_ewma_residual(None, examples), [(1 + 9) / 2, 4.0])

@@ -38,7 +38,7 @@ def row_of(
     data: FitData, z: NDArray[np.float32], r: NDArray[np.float32], present: NDArray[np.float32]
 ) -> Row:
     panel = PanelParams(data.whitening, jnp.zeros(0), {})
-    return score_scaled(panel, jnp.asarray(z), jnp.asarray(r), jnp.asarray(present))[0]
+    return score_scaled(panel, jnp.asarray(z), jnp.asarray(r), jnp.asarray(present), jnp.float32(0.3))[0]
 
 
 def some_row(data: FitData, seed: int = 0, present: NDArray[np.float32] | None = None) -> Row:
@@ -212,7 +212,7 @@ def test_jump_is_the_mean_of_the_three_largest(r: NDArray[np.float32], there: ND
 @jax.jit
 def _jump(r: jax.Array, present: jax.Array) -> Any:
     empty = jnp.zeros(0)
-    row = Row(jnp.zeros((1, 7)), present, r, empty, empty, empty, None)  # type: ignore[arg-type]
+    row = Row(jnp.zeros((1, 7)), present, r, empty, empty, empty, None, jnp.float32(0))  # type: ignore[arg-type]
     return jump.score(jump.JumpParams(), row)
 
 

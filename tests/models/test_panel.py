@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     window: NDArray[np.float32]
     jump: NDArray[np.float32]
     location: NDArray[np.float32]
+    phase: NDArray[np.float32]
 
     def take(self, rows: NDArray[np.intp]) -> Batch:
         return Batch(*(a[rows] for a in self))
@@ -38,7 +39,8 @@ def batch(n: int, features: int, lags: int, panels: int = 1, seed: int = 0, miss
     jump = random.normal(size=(n, features)).astype(np.float32)
     jump[np.isnan(window[:, -1])] = np.nan
     location = np.abs(random.normal(size=(n, 4, features))).astype(np.float32) + np.float32(0.5)
-    return Batch(random.integers(0, panels, n).astype(np.int32), window, jump, location)
+    owner = random.integers(0, panels, n).astype(np.int32)
+    return Batch(owner, window, jump, location, random.random(n).astype(np.float32))
 
 
 def same(a: Scored, b: Scored) -> bool:
@@ -46,12 +48,14 @@ def same(a: Scored, b: Scored) -> bool:
 
 
 @pytest.mark.parametrize("panels", [1, 5], ids=["shared", "per_entity"])
-@pytest.mark.parametrize(("features", "lags"), SHAPES)
+@pytest.mark.parametrize(
+    ("features", "lags", "time_of_day"), [*((*shape, False) for shape in SHAPES), (19, 5, True)]
+)
 def test_a_record_scores_the_same_bits_in_whatever_company(
-    features: int, lags: int, panels: int, made_up_panel: MakePanel
+    features: int, lags: int, time_of_day: bool, panels: int, made_up_panel: MakePanel
 ) -> None:
     """Number of rows in the call, place in a block and neighbours: none of them changes anything."""
-    scorer = Scorer(made_up_panel(panels, features, lags))
+    scorer = Scorer(made_up_panel(panels, features, lags, time_of_day=time_of_day))
     pool = batch(POOL, features, lags, panels)
     reference = scorer.score(*pool)
     assert np.isfinite(reference.members).all()
@@ -127,7 +131,7 @@ def test_rows_choose_their_panel(made_up_panel: MakePanel) -> None:
 def test_the_same_columns_in_another_order_score_the_same(made_up_panel: MakePanel) -> None:
     params = made_up_panel(1, 3, 2)
     rows, order = batch(20, 3, 2), [2, 0, 1]
-    given = Batch(rows.panel, *(a[..., np.argsort(order)] for a in rows[1:]))
+    given = Batch(rows.panel, *(a[..., np.argsort(order)] for a in rows[1:4]), rows.phase)
     out, alone = Scorer(params, order, 3).score(*given), Scorer(params).score(*rows)
     np.testing.assert_allclose(out.members, alone.members, rtol=1e-5)
     np.testing.assert_allclose(out.expected[:, order], alone.expected, rtol=1e-5, atol=1e-5)
@@ -139,7 +143,7 @@ def test_a_version_of_fewer_columns_scores_them_and_leaves_the_rest(made_up_pane
     rows = batch(20, 5, 2)
     out = Scorer(params, columns, 5).score(*rows)
     narrow = Batch(
-        rows.panel, rows.window[..., columns], rows.jump[..., columns], rows.location[..., columns]
+        rows.panel, *(a[..., columns] for a in (rows.window, rows.jump, rows.location)), rows.phase
     )
     alone = Scorer(params).score(*narrow)
     np.testing.assert_allclose(out.members, alone.members, rtol=1e-5)
@@ -161,8 +165,8 @@ def test_shares_are_a_split_among_the_channels_present(made_up_panel: MakePanel)
 def test_shares_by_their_formula(made_up_panel: MakePanel) -> None:
     params: PanelParams = jax.tree.map(lambda a: jnp.asarray(a[0]), made_up_panel(1, 4, 2))
     rows = batch(1, 4, 2, missing=0.0)
-    z, r, present = panel.scale_row(*(jnp.asarray(a[0]) for a in rows[1:]))
-    row, parts = panel.score_scaled(params, z, r, present)
+    z, r, present = panel.scale_row(*(jnp.asarray(a[0]) for a in rows[1:4]))
+    row, parts = panel.score_scaled(params, z, r, present, jnp.asarray(rows.phase[0]))
     weights, shares = [], []
     for m, part in enumerate(parts.values()):
         if part.channels is not None:
@@ -199,7 +203,9 @@ def test_expected_is_the_forecast_in_raw_units(make_examples: MakeExamples) -> N
 def score(params: PanelParams, examples: fitting.Examples) -> Scored:
     n = len(examples.windows)
     location = np.broadcast_to(examples.location, (n, *examples.location.shape))
-    return Scorer(params).score(np.zeros(n, np.int32), examples.windows, examples.jump, location)
+    return Scorer(params).score(
+        np.zeros(n, np.int32), examples.windows, examples.jump, location, examples.phase
+    )
 
 
 def test_a_panel_without_the_vae_serves_the_cold_start(make_examples: MakeExamples) -> None:

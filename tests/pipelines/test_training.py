@@ -66,6 +66,15 @@ def trained(fleet, schema, steps):
     return train(*collected(fleet), schema, OPTIONS, steps.append)
 
 
+def test_the_time_of_day_is_the_versions_own_and_few_days_are_said(fleet, schema) -> None:
+    options = OPTIONS._replace(steps=20, time_of_day=True)
+    trained = train(*collected(fleet), schema, options)
+    assert trained.version.params.members["vae"].weights["decoder.first.kernel"].shape[1] == 8 + 6
+    assert manifest(trained, schema, "fleet", "", 0.0).training["time_of_day"] is True
+    (said,) = [warning for warning in trained.warnings if "time_of_day" in warning]
+    assert "3 of 3 entities have records of less than 3 days" in said
+
+
 def test_profile_panels_and_rows(trained) -> None:
     version = trained.version
     assert version.profile == "per_entity"
@@ -146,7 +155,7 @@ def test_version_survives_the_registry_to_the_bit(trained, schema, tmp_path: Pat
     window = series.windows(np.arange(10))
     scorer = Scorer(version.params, version.positions(schema.names), len(schema.names))
     wide = np.repeat(version.widened_location(schema.names)[:1], 10, axis=0)
-    scored = scorer.score(np.zeros(10, np.int32), window, series.jump[:10], wide)
+    scored = scorer.score(np.zeros(10, np.int32), window, series.jump[:10], wide, series.phase(np.arange(10)))
     assert np.isfinite(scored.members).all()
 
 
