@@ -19,6 +19,7 @@ from ..pipelines.sequences import Counts, Series
 from ..pipelines.slots import SlotTable
 from ..pipelines.training import Options, Trained, encoded, manifest, train
 from ..thresholds.budget import parse_budget
+from .compiled import kept
 from .reading import how_of
 from .registry import open_registry, private_key
 from .rulings import rules_of
@@ -139,7 +140,10 @@ def learn(
     progress: Callable[[Step], None] | None = None,
 ) -> Trained:
     """Train on what was gathered. Raises DataError where it is too little."""
-    return train(gathered.series, gathered.counts, gathered.schema, options_of(settings, stream), progress)
+    with kept():
+        return train(
+            gathered.series, gathered.counts, gathered.schema, options_of(settings, stream), progress
+        )
 
 
 def register(

@@ -33,7 +33,7 @@ from .settings_sections import (
     Thresholds,
     Train,
 )
-from .settings_source import Given, Sources, Table, config_folder, gather
+from .settings_source import Given, Sources, Table, cache_folder, config_folder, gather
 from .settings_stream import Stream
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "Stream",
     "Thresholds",
     "Train",
+    "cache_folder",
     "check_bands",
     "config_folder",
     "load",

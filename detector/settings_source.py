@@ -50,6 +50,13 @@ def config_folder(environ: Mapping[str, str] | None = None) -> Path:
     return Path(base) / "tocsin"
 
 
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """The user's cache folder for Tocsin; what is in it can be made again."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".cache")
+    return Path(base) / "tocsin"
+
+
 def gather(path: Path | None, environ: Mapping[str, str] | None, overrides: Mapping[str, object]) -> Sources:
     """File, then environment, then flags; the later wins, key by key.
 

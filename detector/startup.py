@@ -19,6 +19,7 @@ from ..pipelines.schema import FeatureSchema
 from ..thresholds import drift
 from ..thresholds.bands import Bands
 from .chain import Chain, build_chain
+from .compiled import kept
 from .registry import trusted_keys
 from .ruling import Model, Ruling
 from .rulings import loaded
@@ -66,7 +67,8 @@ def model_loader(
                 f"{', '.join(members_of(stream))}. Train a new version, or set [stream] members."
             )
         try:
-            return loaded(version, schema, stream.follow)
+            with kept():
+                return loaded(version, schema, stream.follow)
         except KeyError as missing:
             raise ArtefactError(
                 f"{name} was trained on the feature {missing.args[0]!r}, which stream {stream.name} does not have any "
