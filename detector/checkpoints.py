@@ -57,9 +57,15 @@ class Checkpoints:
         """Commit what is through the chain once all that was sent is acknowledged.
 
         `under_way` names the first offset of each partition that is not through. What the broker does not take now
-        is tried again with the next commit.
+        is tried again with the next commit. In transactions `owned` has to be all partitions: what was sent is of all.
+
+        Raises:
+            TransactionFailed: nothing may be taken for committed.
         """
         offsets = {one.part: under_way.get(one.part, one.next_offset) for one in owned}
+        if self._outbox.transactional:
+            self._transact(owned, offsets)
+            return
         offsets = {one.part: offsets[one.part] for one in owned if offsets[one.part] > one.committed}
         # Also where no offset is left to commit: a snapshot that was handed over at the end would go with the producer.
         if not self._outbox.settle(SETTLE_S) or not offsets:
@@ -73,6 +79,16 @@ class Checkpoints:
             return
         for one in owned:
             one.committed = offsets.get(one.part, one.committed)
+        self._ledger.committed()
+
+    def _transact(self, owned: Sequence[Owned], offsets: Mapping[Part, int]) -> None:
+        if not self._outbox.sent and all(offsets[one.part] == one.committed for one in owned):
+            return
+        with self._ledger.stage("commit"):
+            self._outbox.commit(offsets, self._consumer)
+        self._ledger.acknowledged(self._outbox.acknowledged())
+        for one in owned:
+            one.committed = offsets[one.part]
         self._ledger.committed()
 
     def lag(self, owned: Sequence[Owned]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,15 +154,19 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def read_to_end(
-    consumer: Consumer, parts: Iterable[Part], begin: int = BEGINNING, stall_s: float = STALL_S
+    consumer: Consumer,
+    parts: Iterable[Part],
+    begin: int = BEGINNING,
+    stall_s: float = STALL_S,
+    ends: Mapping[Part, int] | None = None,
 ) -> Iterator[Batch]:
-    """All records of the partitions from `begin` to the ends as they are now, in batches.
+    """All records of the partitions from `begin` to the ends as they are now, or as they are given, in batches.
 
     Raises:
         BrokerUnavailable: nobody answers.
         BrokerError: nothing came for `stall_s` although the ends were not reached.
     """
-    ends = consumer.end_offsets(parts)
+    ends = consumer.end_offsets(parts) if ends is None else ends
     firsts = consumer.begin_offsets(ends)
     open_ = {part: end for part, end in ends.items() if end > max(begin, firsts[part])}
     if not open_:

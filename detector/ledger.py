@@ -151,6 +151,10 @@ class Ledger:
         self._metrics.set(defs.RESTORE_SECONDS, seconds, self._stream)
         self._metrics.add(defs.RESTORED_RECORDS, replayed, self._stream)
 
+    def rolled_back(self) -> None:
+        """A transaction was given up."""
+        self._metrics.add(defs.ROLLED_BACK, 1, self._stream)
+
     def gone(self, parts: list[Part], event: str) -> None:
         """Partitions that another member owns from now on."""
         self._metrics.add(defs.REBALANCES, 1, self._stream, event)

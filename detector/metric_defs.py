@@ -180,6 +180,12 @@ REKEYED = _define(
 )
 COMMIT_TIME = _define("gauge", "last_commit_timestamp_seconds", "When offsets were last committed.", "stream")
 PARTITIONS = _define("gauge", "partitions_assigned", "Input partitions that this process owns.", "stream")
+ROLLED_BACK = _define(
+    "counter",
+    "transactions_given_up_total",
+    "Transactions given up, after which the stream went on from what was committed.",
+    "stream",
+)
 REBALANCES = _define(
     "counter",
     "rebalances_total",

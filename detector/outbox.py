@@ -1,14 +1,26 @@
-"""What a stream sends: alerts, scores, decisions, dead letters; and when each alert was acknowledged."""
+"""What a stream sends: alerts, scores, decisions, dead letters; and when each alert was acknowledged.
+
+With `guarantee = "exactly_once"` all of it goes out in transactions, and acknowledged means committed.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from .. import __version__
-from ..pipelines.brokers.base import Batch, Headers, Part, Producer, StillWaiting
+from ..pipelines.brokers.base import (
+    Batch,
+    Broker,
+    Consumer,
+    Headers,
+    Part,
+    Producer,
+    StillWaiting,
+    Transactions,
+)
 from .alerts import Alert
 from .alerts import message_of as alert_message
 from .announcing import Said
@@ -67,19 +79,60 @@ class Outbox:
 
     def __init__(
         self,
-        producer: Producer,
+        broker: Broker,
         stream: Stream,
         parts: Callable[[int], Part],
         clocks: Clocks,
         stopping: Stopping,
+        writer: int,
     ) -> None:
-        self._producer = producer
+        self._broker = broker
         self._stream = stream
+        self._writer = writer
+        self._transactions: Transactions | None = None
+        self._producer: Producer
+        self._open()
         self._part = parts
         self._clocks = clocks
         self._stopping = stopping
         self._handed = 0
         self._waiting: deque[Sent] = deque()
+
+    @property
+    def transactional(self) -> bool:
+        """Whether what is sent waits for `commit` to be seen."""
+        return self._transactions is not None
+
+    def commit(self, offsets: Mapping[Part, int], consumer: Consumer) -> None:
+        """Make what was sent visible together with the next offsets of all owned partitions.
+
+        All of them, moved or not: it is by them that the broker refuses a member which does not know yet that the
+        partitions are another's.
+
+        Raises:
+            TransactionFailed: nothing may be taken for sent; `restart`, and go on from the committed offsets.
+            DeliveryFailed: something was refused for good.
+        """
+        assert self._transactions is not None
+        self._transactions.commit(offsets, consumer)
+
+    def restart(self) -> None:
+        """Give up what was sent and not committed, with a new producer.
+
+        Raises:
+            TransactionFailed: nobody answers; try again.
+        """
+        self._producer.close()
+        self._handed = 0
+        self._waiting.clear()
+        self._open()
+
+    def _open(self) -> None:
+        if self._stream.guarantee == "at_least_once":
+            self._producer = self._broker.producer()
+            return
+        name = self._stream.transactional_id or f"{self._stream.group_id}.{self._writer:08x}"
+        self._producer = self._transactions = self._broker.transactions(name)
 
     def say(self, said: Iterable[Said], seconds_of: Callable[[Said], float]) -> list[Alert]:
         """Send alerts and decisions in order; returns the alerts."""
@@ -131,6 +184,11 @@ class Outbox:
         letter = dead_letter(failed, reason, detail, self._stream.name, __version__)
         self._send(self._stream.dead_letter, letter.value, letter.key, letter.headers)
         return True
+
+    @property
+    def sent(self) -> bool:
+        """Whether a transaction holds something that is not committed."""
+        return self._transactions is not None and self._transactions.open
 
     @property
     def expecting(self) -> bool:

@@ -9,6 +9,9 @@ from ..pipelines.brokers.base import Batch, Broker, Consumer, Part
 from .changelog import Applied, Marker, Restored, Restorer, Snapshot
 from .control import read_to_end
 
+STABLE_S = 60.0
+"""Brokers abort what a crashed producer left open after its time limit, and look for such every ten seconds."""
+
 
 class Recovered(NamedTuple):
     """Where a partition stands when it is taken over, and what its changelog said."""
@@ -25,19 +28,24 @@ def read_changelog(
 ) -> dict[Part, Restored]:
     """What the changelog holds of input partitions, read to its ends as they are now. `beat` is called meanwhile.
 
+    The ends are those of all that was appended: brokers say that a transaction is committed before its records can be
+    read, and what an earlier owner committed has to be waited for.
+
     Raises:
         StateError: a value is corrupt or of a newer format.
     """
-    consumer = broker.consumer(headers=False)
+    consumer, whole = broker.consumer(headers=False), broker.consumer(uncommitted=True)
     try:
         restorer = Restorer()
-        for batch in read_to_end(consumer, {(topic, partition) for _, partition in parts}):
+        mine = {(topic, partition) for _, partition in parts}
+        for batch in read_to_end(consumer, mine, stall_s=STABLE_S, ends=whole.end_offsets(mine)):
             beat()
             for key, value in zip(batch.key, batch.value, strict=True):
                 restorer.feed(key, value)
         return {part: restorer.restored(*part) for part in parts}
     finally:
         consumer.close()
+        whole.close()
 
 
 def recovered(restored: Restored) -> Recovered:

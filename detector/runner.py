@@ -31,7 +31,8 @@ from .rulings import Rulings
 from .settings import Settings, Stream, settings_hash
 from .startup import make_chain, model_loader, schema_of, warm
 from .stopping import Stopping
-from .stream import Setup, StreamLoop
+from .stream import StreamLoop
+from .stream_setup import Setup
 from .topics import check
 from .view import ruling_summary
 

@@ -188,6 +188,20 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         Duration,
         span("An alert for data older than this when it is published says `late: true`.", "1s"),
     ] = Duration.parse("15m")
+    guarantee: Annotated[
+        Literal["at_least_once", "exactly_once"],
+        Meta(
+            description="`exactly_once`: alerts, scores, dead letters, state and offsets share a Kafka transaction, so "
+            "that who reads only what is committed meets no alert twice. `at_least_once`: a repeat bears the same id."
+        ),
+    ] = "at_least_once"
+    transactional_id: Annotated[
+        str,
+        Meta(
+            description="With `exactly_once`: what the brokers know this daemon by, of each daemon another. One that "
+            "stays the same lets a restart after a crash go on at once. Empty: made up at each start."
+        ),
+    ] = ""
     runbook: Annotated[
         str, Meta(description="A link that every alert carries: where people find what to do.")
     ] = ""

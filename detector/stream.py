@@ -4,86 +4,51 @@
 
 While the worker scores one batch the next is consumed and decoded. What must see a still chain (a change, a
 snapshot, a partition that comes or goes) first waits until nothing is under way.
+
+With `guarantee = "exactly_once"` what is sent, state and offsets share a transaction. Where one fails, all since the
+last commit is given up, and every partition is taken over again from what is committed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import NamedTuple
 
-import numpy as np
-
-from ..pipelines.brokers.base import Batch, Broker, Part
-from ..thresholds import trace
-from .announcing import Names, Said, announcements, score_records
+from ..errors import BrokerError
+from ..pipelines.brokers.base import END, Batch, Part, TransactionFailed
+from .announcing import Names
 from .applying import Applier
-from .chain import Chain
-from .changelog import Decision
 from .checkpoints import SETTLE_S, Checkpoints
-from .clocks import Clocks
-from .control_feed import ControlFeed
-from .ledger import Ledger
+from .flights import BATCH, Flights
 from .outbox import Outbox
-from .outcome import Outcome
-from .owned import Owned, check_torn
-from .reading import Read, Reader
+from .owned import Owned
 from .recovery import Recovery
 from .refusals import Refusals
-from .rulings import Rulings
-from .settings import Decode, Stream
-from .stopping import StopAsked, Stopping
+from .stopping import StopAsked
+from .stream_setup import Setup
 from .takeover import Takeover
 
 log = logging.getLogger(__name__)
 
-BATCH = 4096
 UNDER_WAY = 2
 """Batches decoded but not yet through the chain: one being scored and one ready."""
 POLL_S = 0.2
 ALERT_POLL_S = 0.005
 CONTROL_S = 0.2
 SNAPSHOT_SHARE = 0.1
-
-
-class Flight(NamedTuple):
-    """A batch under way."""
-
-    batch: Batch
-    read: Read
-    outcome: Future[Outcome] | None
-    """None where no message of the batch could be used."""
-
-
-class Setup(NamedTuple):
-    """Everything that a loop is made of."""
-
-    stream: Stream
-    decode: Decode
-    broker: Broker
-    chain: Chain
-    reader: Reader
-    rulings: Rulings
-    control: ControlFeed
-    ledger: Ledger
-    worker: Executor
-    clocks: Clocks
-    config_hash: str
-    commit_every_s: float
-    snapshot_every_s: float
-    writer: int
-    """A number drawn once per process."""
-    beat: Callable[[], None]
-    starts: Mapping[Part, int]
-    """Where partitions of a new group begin, if not by the start policy: behind what was trained on."""
-    stopping: Stopping
+VISIBLE_S = 0.1
+"""With transactions: an alert is committed this soon, at once where nothing is under way."""
+OPEN_S = 5.0
+"""With transactions: none stays open for longer, well within the brokers' time limit."""
+FENCES, FENCES_S = 3, 60.0
+"""So many times fenced in so many seconds is no accident."""
 
 
 class StreamLoop:
-    """The loop of one stream. All methods but `ask` and `_through` belong to the thread that calls `run`."""
+    """The loop of one stream. All methods but `ask` belong to the thread that calls `run`."""
 
     def __init__(self, setup: Setup) -> None:
         self._s = setup
@@ -93,11 +58,12 @@ class StreamLoop:
         self._consumer = setup.broker.consumer(setup.stream.group_id, start=setup.stream.start)
         self._side = setup.broker.consumer()
         self._outbox = Outbox(
-            setup.broker.producer(),
+            setup.broker,
             setup.stream,
             self.state.parts.__getitem__,
             setup.clocks,
             setup.stopping,
+            setup.writer,
         )
         self._names = Names(
             setup.stream.name,
@@ -119,7 +85,8 @@ class StreamLoop:
             int(setup.stream.late_after),
             setup.config_hash,
         )
-        self._refusals = Refusals(self._outbox, setup.ledger, setup.decode)
+        refusals = Refusals(self._outbox, setup.ledger, setup.decode)
+        self._flights = Flights(setup, self._outbox, refusals, self._names, self.owned)
         self._checkpoints = Checkpoints(
             self._consumer, self._side, self._outbox, self.state, setup.ledger, setup.writer
         )
@@ -142,10 +109,12 @@ class StreamLoop:
             setup.clocks,
             setup.stopping,
         )
-        self._flights: deque[Flight] = deque()
         self._questions: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._failed = False
-        self._committed_at = self._controlled_at = setup.clocks.monotonic()
+        self._undone: TransactionFailed | None = None
+        """Why all since the last commit is to be given up, as soon as the loop comes to it."""
+        self._fenced_at: deque[float] = deque(maxlen=FENCES)
+        self._committed_at = self._controlled_at = self._lagged_at = setup.clocks.monotonic()
 
     def ask(self, question: Callable[[], object]) -> Future[object]:
         """Have `question` answered between two batches, where the state stands still."""
@@ -163,7 +132,12 @@ class StreamLoop:
             self._consumer.subscribe(self.stream.scored, self._assigned, self._revoked, self._lost)
             with suppress(StopAsked):  # in the midst of a restore
                 while not self._s.stopping.asked():
-                    self._turn()
+                    try:
+                        self._turn()
+                    except TransactionFailed as fault:
+                        self._undone = fault
+                    if self._undone is not None:
+                        self._roll_back()
             self._consumer.close()  # revokes, and so settles, snapshots and commits
         except BaseException:
             self._failed = True  # what was under way is neither sent nor committed: it will be read again
@@ -184,16 +158,18 @@ class StreamLoop:
         with self._s.ledger.stage("consume"):
             batch = self._consumer.consume(BATCH, self._patience())
         self._note_events()
+        if self._undone is not None:
+            return
         if batch:
             self._take(batch)
-        while self._flights and (len(self._flights) >= UNDER_WAY or not batch or self._landed()):
-            self._land()
+        while self._flights and (len(self._flights) >= UNDER_WAY or not batch or self._flights.landed()):
+            self._flights.land()
         self._s.ledger.acknowledged(self._outbox.acknowledged())
         now = self._s.clocks.monotonic()
         if self._commit_due(now):
             self._checkpoint(now)
         while self._questions:
-            self._drain()
+            self._flights.drain()
             question, answer = self._questions.popleft()
             try:
                 answer.set_result(question())
@@ -206,16 +182,12 @@ class StreamLoop:
             return 0.0
         return ALERT_POLL_S if self._outbox.expecting else POLL_S
 
-    def _landed(self) -> bool:
-        outcome = self._flights[0].outcome
-        return outcome is None or outcome.done()
-
     # -- batches ---------------------------------------------------------------------------------
 
     def _take(self, batch: Batch) -> None:
         """Start a batch, cut where a change of an earlier owner is to act."""
         if not any(owned.pending for owned in self.owned.values()):
-            self._start(batch)
+            self._flights.start(batch)
             return
         first = 0
         for row, (topic, partition, offset) in enumerate(
@@ -224,67 +196,11 @@ class StreamLoop:
             owned = self.owned[topic, partition]
             if owned.pending and offset >= owned.pending[0].first_offset:
                 if row > first:
-                    self._start(batch.rows(first, row))
+                    self._flights.start(batch.rows(first, row))
                 first = row
-                self._drain()
+                self._flights.drain()
                 self._applier.act_pending(owned, offset)
-        self._start(batch.rows(first, batch.size))
-
-    def _start(self, batch: Batch) -> None:
-        if len(self.state.idle) >= BATCH:
-            self._drain()  # lest a record on its way bear a slot that is another's by then
-            self.state.release()
-        with self._s.ledger.stage("decode"):
-            read = self._s.reader.read(batch)
-        for (topic, partition), offset in read.next_offsets.items():
-            owned = self.owned[topic, partition]
-            owned.next_offset = offset
-        for part, size in read.sizes.items():
-            self.owned[part].bytes_in += size
-        outcome = None
-        if read.rows:
-            outcome = self._s.worker.submit(self._through, read)
-        self._flights.append(Flight(batch, read, outcome))
-
-    def _through(self, read: Read) -> Outcome:
-        """Take a decoded batch through the chain: in the worker's thread."""
-        with self._s.ledger.stage("chain"):
-            outcome = self._s.chain.process(read.records, read.admitted)
-            slot = outcome.records.slot[outcome.row]
-            trace.follow(self.state.trace, slot, outcome.score, outcome.threshold)
-            return outcome
-
-    def _land(self) -> None:
-        """Wait for the oldest batch under way and send what came out of it."""
-        flight = self._flights.popleft()
-        outcome = None if flight.outcome is None else flight.outcome.result()
-        with self._s.ledger.stage("publish"):
-            self._refusals.send(flight.batch, flight.read, outcome)
-            if outcome is not None:
-                self._publish(flight, outcome)
-            self._s.ledger.batch(flight.batch, flight.read, outcome)
-
-    def _publish(self, flight: Flight, outcome: Outcome) -> None:
-        now_us = int(self._s.clocks.wall() * 1e6)
-        said = announcements(outcome, self._names, now_us, int(self.stream.late_after))
-        records = flight.read.records
-
-        def seconds_of(one: Said) -> float:
-            row = np.flatnonzero((records.part == one.part) & (records.offset == one.offset))[0]
-            return max(flight.batch.timestamp_ms[int(flight.read.message[row])], 0) / 1e3
-
-        self._s.ledger.alerts(self._outbox.say(said, seconds_of))
-        for one in said:
-            if isinstance(one.message, Decision):
-                self._s.ledger.decision(self.state.parts[one.part], one.message)
-        if self.stream.scores is not None:
-            self._outbox.scores(score_records(outcome, self._names))
-        check_torn(self.stream.name, self.state.table.torn, len(self.state.table))
-
-    def _drain(self) -> None:
-        """Let everything under way land."""
-        while self._flights:
-            self._land()
+        self._flights.start(batch.rows(first, batch.size))
 
     def _note_events(self) -> None:
         events = self._consumer.events()
@@ -307,13 +223,18 @@ class StreamLoop:
         behind = self._applier.behind(self.owned.values())
         if not behind:
             return True
-        self._drain()
+        self._flights.drain()
         return self._applier.act(behind)
 
     # -- checkpoints -----------------------------------------------------------------------------
 
     def _commit_due(self, now: float) -> bool:
-        return now - self._committed_at >= self._s.commit_every_s
+        passed = now - self._committed_at
+        if not self._outbox.transactional:
+            return passed >= self._s.commit_every_s
+        if self._outbox.expecting and (passed >= VISIBLE_S or not self._flights):
+            return True  # nobody sees an alert before
+        return passed >= min(self._s.commit_every_s, OPEN_S)
 
     def _checkpoint(self, now: float) -> None:
         """Acknowledge alerts, then state where it is due, then commit offsets: in this order."""
@@ -321,39 +242,46 @@ class StreamLoop:
         owned = list(self.owned.values())
         due = [one for one in owned if one.snapshot_due(now, self._s.snapshot_every_s, SNAPSHOT_SHARE)]
         if not due or self._preserved(due, now):
-            self._checkpoints.commit(owned, self._under_way())
-        self._checkpoints.lag(owned)
+            self._checkpoints.commit(owned, self._flights.under_way())
+        if now - self._lagged_at >= self._s.commit_every_s:
+            self._lagged_at = now
+            self._checkpoints.lag(owned)
 
     def _preserved(self, due: list[Owned], now: float) -> bool:
         """Write snapshots, unless what they contain was not acknowledged in time."""
-        self._drain()
+        self._flights.drain()
         if not self._outbox.settle(SETTLE_S):
             return False
         self._checkpoints.snapshot(due, now)
         return True
 
-    def _under_way(self) -> dict[Part, int]:
-        """The first offset of each partition that is not through the chain yet."""
-        first: dict[Part, int] = {}
-        for flight in self._flights:
-            for part, offset in flight.read.first_offsets.items():
-                first.setdefault(part, offset)
-        return first
-
     # -- partitions that come and go -------------------------------------------------------------
 
     def _assigned(self, parts: list[Part]) -> dict[Part, int]:
+        if self._undone is not None:
+            return dict.fromkeys(parts, END)  # they are taken over with all others
         self.restoring = True
-        self._drain()
-        self._hear_changes()
-        begun = self._s.clocks.monotonic()
-        taken, replayed = self._takeover.take(parts)
-        self.owned.update(taken)
+        try:
+            self._flights.drain()
+            if self._outbox.transactional:  # no transaction stays open for as long as a restore takes
+                self._checkpoints.commit(list(self.owned.values()), {})
+            begun = self._s.clocks.monotonic()
+            starts, replayed = self._take_over(parts)
+        except TransactionFailed as fault:
+            self._undone = fault
+            return dict.fromkeys(parts, END)
         self.restoring = False
         self._s.ledger.assigned(parts, self._s.clocks.monotonic() - begun, replayed)
+        return starts
+
+    def _take_over(self, parts: list[Part]) -> tuple[dict[Part, int], int]:
+        """Where partitions go on once their state is there, and how many records were replayed for it."""
+        self._hear_changes()
+        taken, replayed = self._takeover.take(parts)
+        self.owned.update(taken)
         starts = {part: one.next_offset for part, one in taken.items()}
         log.info("partitions assigned", extra={"parts": [f"{t}/{p}@{o}" for (t, p), o in starts.items()]})
-        return starts
+        return starts, replayed
 
     def _still_on(self) -> None:
         """Show that a restore goes on, unless a stop was asked for."""
@@ -372,21 +300,77 @@ class StreamLoop:
         if self._failed:
             self._forget(parts)
             return
-        self._drain()
-        mine = [self.owned[part] for part in parts if part in self.owned]
-        if self._outbox.settle(SETTLE_S):
-            stale = [one for one in mine if one.snapshot_offset != one.next_offset]
-            self._checkpoints.snapshot(stale, self._s.clocks.monotonic())
-            self._checkpoints.commit(mine, {})
+        if self._undone is None:
+            try:
+                self._hand_over([self.owned[part] for part in parts if part in self.owned])
+            except TransactionFailed as fault:
+                self._undone = fault
         self._s.ledger.gone(parts, "revoked")
         self._forget(parts)
 
+    def _hand_over(self, mine: list[Owned]) -> None:
+        self._flights.drain()
+        if self._outbox.settle(SETTLE_S):
+            stale = [one for one in mine if one.snapshot_offset != one.next_offset]
+            self._checkpoints.snapshot(stale, self._s.clocks.monotonic())
+            self._checkpoints.commit(list(self.owned.values()) if self._outbox.transactional else mine, {})
+        elif self._outbox.transactional:
+            raise TransactionFailed(
+                "Partitions went before what a transaction says of them was acknowledged."
+            )
+
     def _lost(self, parts: list[Part]) -> None:
         """Another member may own them already: commit nothing, write nothing."""
-        if not self._failed:
-            self._drain()
+        if self._outbox.transactional:
+            self._undone = self._undone or TransactionFailed(
+                "Partitions were lost that a transaction speaks of."
+            )
+        elif not self._failed:
+            self._flights.drain()
         self._s.ledger.gone(parts, "lost")
+        self._flights.abandon()
         self._forget(parts)
+
+    def _roll_back(self) -> None:
+        """Give up all since the last commit and go on from there: as a restart would, but for the process.
+
+        Raises:
+            BrokerError: another process goes by the same transactional id.
+        """
+        assert self._undone is not None
+        self._s.ledger.rolled_back()
+        self.restoring = True
+        self._flights.abandon()
+        self._forget(list(self.owned))
+        self._applier.waiting = []
+        while self._undone is not None:
+            log.warning(
+                "a transaction was given up; going on from what is committed",
+                extra={"why": str(self._undone)},
+            )
+            if self._undone.fenced:
+                self._fenced()
+            self._still_on()
+            try:
+                self._outbox.restart()
+                starts, _ = self._take_over(self._consumer.assignment)
+                self._consumer.seek(starts)
+                self._undone = None
+            except TransactionFailed as fault:
+                self._undone = fault
+                self._consumer.consume(1, POLL_S)  # stays a member; what comes is read again
+        self.restoring = False
+        self._committed_at = self._s.clocks.monotonic()
+
+    def _fenced(self) -> None:
+        now = self._s.clocks.monotonic()
+        self._fenced_at.append(now)
+        if len(self._fenced_at) == FENCES and now - self._fenced_at[0] < FENCES_S:
+            raise BrokerError(
+                f"stream {self.stream.name}: another process uses the transactional id "
+                f"{self.stream.transactional_id!r} and fenced this one {FENCES} times within {FENCES_S:.0f} s. Give "
+                "each daemon of the group a [stream] transactional_id of its own, or leave it empty."
+            )
 
     def _forget(self, parts: list[Part]) -> None:
         for part in parts:

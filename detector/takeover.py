@@ -14,7 +14,7 @@ from .clocks import Clocks
 from .outbox import Outbox
 from .owned import Owned
 from .recovery import Recovery
-from .restore import read_changelog, recovered
+from .restore import STABLE_S, read_changelog, recovered
 from .stopping import Stopping
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,9 @@ class Takeover(NamedTuple):
             StateError: a state does not fit.
             BrokerUnavailable: the broker does not answer, or does not acknowledge where new partitions begin.
         """
+        # In this order: once the offsets are stable, no transaction of an earlier owner can write any more state.
+        stored = self._stored(parts)
         restored = read_changelog(self.broker, self.changelog, parts, self.recovery.beat)
-        stored = self.consumer.committed(parts)
         owned: dict[Part, Owned] = {}
         replayed = 0
         for part in parts:
@@ -58,6 +59,17 @@ class Takeover(NamedTuple):
             self.applier.act_pending(one, one.next_offset)
         self._begin([one for part, one in owned.items() if restored[part].snapshot is None])
         return owned, replayed
+
+    def _stored(self, parts: list[Part]) -> dict[Part, int | None]:
+        """The committed offsets; while a transaction of a crashed owner holds them up they are waited for."""
+        give_up = self.clocks.monotonic() + STABLE_S
+        while True:
+            try:
+                return self.consumer.committed(parts)
+            except BrokerUnavailable:
+                if self.consumer.broker_down or self.clocks.monotonic() > give_up:
+                    raise
+            self.recovery.beat()
 
     def _begin(self, fresh: Sequence[Owned]) -> None:
         """Write where partitions begin of which nothing was known, before their first record is read."""

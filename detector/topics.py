@@ -121,6 +121,15 @@ def check(
                         report.created.append(need.topic)
                     existing = admin.topics()
                 report.findings.extend(_examine(need, existing.get(need.topic), admin, broker))
+            if stream.guarantee == "exactly_once" and not broker.capabilities.transactions:
+                report.findings.append(
+                    Finding(
+                        stream.name,
+                        '[stream] guarantee = "exactly_once"',
+                        "cannot be kept: this broker has no transactions",
+                        "set it to at_least_once, or use a Kafka cluster",
+                    )
+                )
             if broker.capabilities.security:
                 for group in (stream.group_id, *([stream.rekey_group] if stream.rekey else [])):
                     report.findings.extend(_group(stream, group, admin))

@@ -38,6 +38,15 @@ class CommitRefused(BrokerError):
     """The group has moved on: the partitions of a commit belong, or will belong, to another member."""
 
 
+class TransactionFailed(BrokerError):
+    """A transaction was aborted, or nobody knows: only the group's committed offsets tell how far it came."""
+
+    def __init__(self, text: str, *, fenced: bool = False) -> None:
+        super().__init__(text)
+        self.fenced = fenced
+        """Another producer of the same id has taken over, or the broker's time limit for a transaction had passed."""
+
+
 class StillWaiting(DeliveryFailed):
     """Records are neither acknowledged nor refused yet; they stay queued and may still be delivered."""
 
@@ -228,6 +237,10 @@ class Consumer(Protocol):
         """
         ...
 
+    def membership(self) -> object:
+        """What shows a transaction's broker that this member may still commit for the group."""
+        ...
+
     def close(self) -> None:
         """Leave the group (`on_revoke` is called) and release everything; a second call does nothing."""
         ...
@@ -286,6 +299,28 @@ class Producer(Protocol):
 
     def close(self) -> None:
         """Release everything; what is still waiting is dropped, so `flush` first."""
+        ...
+
+
+class Transactions(Producer, Protocol):
+    """A producer whose records become visible with the offsets that they were made from, or not at all.
+
+    The first record handed over begins a transaction. After a TransactionFailed, from whatever method, it can only be
+    closed; a new one of the same id aborts what it left open. `delivered` counts what was committed.
+    """
+
+    @property
+    def open(self) -> bool:
+        """Whether records were handed over that are not committed."""
+        ...
+
+    def commit(self, offsets: Mapping[Part, int], consumer: Consumer) -> None:
+        """Make visible what was handed over, and store next offsets of the consumer's group with it.
+
+        Raises:
+            TransactionFailed: the broker did not say that it is done, or another member owns the partitions.
+            DeliveryFailed: a record was refused for good.
+        """
         ...
 
 
@@ -366,12 +401,30 @@ class Broker(Protocol):
         """The address that any Kafka client can use."""
         ...
 
-    def consumer(self, group: str | None = None, *, start: Start = "error", headers: bool = True) -> Consumer:
-        """A new consumer; without `group` only for `assign` and for asking about offsets."""
+    def consumer(
+        self,
+        group: str | None = None,
+        *,
+        start: Start = "error",
+        headers: bool = True,
+        uncommitted: bool = False,
+    ) -> Consumer:
+        """A new consumer; without `group` only for `assign` and for asking about offsets.
+
+        It sees what is committed; with `uncommitted` all that was appended, and where that ends.
+        """
         ...
 
     def producer(self) -> Producer:
         """A new producer."""
+        ...
+
+    def transactions(self, transactional_id: str) -> Transactions:
+        """A new producer of transactions; it fences any other of that id.
+
+        Raises:
+            TransactionFailed: nobody answers.
+        """
         ...
 
     def admin(self) -> Admin:

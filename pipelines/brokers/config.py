@@ -43,6 +43,11 @@ PRODUCER: dict[str, Any] = {
     "delivery.report.only.error": True,
 }
 
+TRANSACTIONS: dict[str, Any] = {
+    # After a crash readers wait so long for what was begun, and so does whoever takes over.
+    "transaction.timeout.ms": 15_000,
+}
+
 OWN_PLACE = {
     "bootstrap.servers": "set `[kafka] bootstrap`",
     "metadata.broker.list": "set `[kafka] bootstrap`",
@@ -56,7 +61,7 @@ OWN_PLACE = {
     "request.required.acks": "records must be neither lost nor doubled on the way",
     "delivery.report.only.error": "deliveries are counted from it",
     "partition.assignment.strategy": "rebalances are cooperative",
-    "transactional.id": "it is not used",
+    "transactional.id": "set `[stream] transactional_id`",
 }
 
 # With the consumer group protocol of Kafka 4 these are settings of the broker and may not be given.
@@ -95,3 +100,10 @@ def consumer(bootstrap: str, table: Mapping[str, Any], group: str | None) -> dic
 def producer(bootstrap: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a producer."""
     return {**COMMON, **PRODUCER, **table, "bootstrap.servers": bootstrap}
+
+
+def transactions(bootstrap: str, table: Mapping[str, Any], transactional_id: str) -> dict[str, Any]:
+    """Settings of a producer of transactions."""
+    return {**COMMON, **PRODUCER, **TRANSACTIONS, **table, "bootstrap.servers": bootstrap} | {
+        "transactional.id": transactional_id
+    }

@@ -293,6 +293,10 @@ class KafkaConsumer:
                 error = one.error
                 raise self._watch.explain(error, f"{what} on {one.topic}[{one.partition}]", self._bootstrap)
 
+    def membership(self) -> object:
+        """The group, this member and its generation."""
+        return self._client.consumer_group_metadata()
+
     def committed(self, parts: Iterable[Part]) -> dict[Part, int | None]:
         """The group's next offsets."""
         return self._stored(parts, self._request_s)

@@ -13,8 +13,9 @@ from .base import Capabilities, Start
 from .config import Table
 from .consumer import REQUEST_S, KafkaConsumer
 from .producer import KafkaProducer
+from .transactions import KafkaTransactions
 
-Client = TypeVar("Client", KafkaConsumer, KafkaProducer, KafkaAdmin)
+Client = TypeVar("Client", KafkaConsumer, KafkaProducer, KafkaTransactions, KafkaAdmin)
 
 ALL = Capabilities(
     admin=True,
@@ -84,16 +85,24 @@ class KafkaBroker:
         return self._capabilities
 
     def consumer(
-        self, group: str | None = None, *, start: Start = "error", headers: bool = True
+        self,
+        group: str | None = None,
+        *,
+        start: Start = "error",
+        headers: bool = True,
+        uncommitted: bool = False,
     ) -> KafkaConsumer:
         """A new consumer.
 
         Raises:
             SettingsError: librdkafka refuses its settings.
         """
+        settings = config.consumer(self._bootstrap, self._table, group)
+        if uncommitted:
+            settings["isolation.level"] = "read_uncommitted"
         return self._opened(
             KafkaConsumer(
-                config.consumer(self._bootstrap, self._table, group),
+                settings,
                 start=start,
                 headers=headers,
                 search_by_time=self._search_by_time,
@@ -108,6 +117,16 @@ class KafkaBroker:
             SettingsError: librdkafka refuses its settings.
         """
         return self._opened(KafkaProducer(config.producer(self._bootstrap, self._table)))
+
+    def transactions(self, transactional_id: str) -> KafkaTransactions:
+        """A new producer of transactions; it fences any other of that id.
+
+        Raises:
+            SettingsError: librdkafka refuses its settings.
+            TransactionFailed: nobody answers.
+        """
+        settings = config.transactions(self._bootstrap, self._table, transactional_id)
+        return self._opened(KafkaTransactions(settings, request_s=self._request_s))
 
     def admin(self) -> KafkaAdmin:
         """A new admin client.

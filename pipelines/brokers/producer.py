@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from ...errors import DeliveryFailed
+from ...errors import BrokerError, DeliveryFailed
 from .base import Headers, StillWaiting
 from .faults import Watch, cause, reason, setting
 
@@ -87,14 +87,15 @@ class KafkaProducer:
                 self.poll(0.1)
             except KafkaException as exception:
                 size = len(value or b"") + len(key or b"")
-                raise DeliveryFailed(
-                    f"Producing to topic '{topic}' at {self._bootstrap}: a record of {size} bytes "
-                    f"was not taken: {reason(cause(exception))}."
-                ) from None
+                what = f"Producing to topic '{topic}' at {self._bootstrap}: a record of {size} bytes was not taken"
+                raise self._not_taken(cause(exception), what) from None
             else:
                 self._handed += 1
                 self._topics.add(topic)
                 return
+
+    def _not_taken(self, error: KafkaError, what: str) -> BrokerError:
+        return DeliveryFailed(f"{what}: {reason(error)}.")
 
     def poll(self, timeout_s: float = 0) -> None:
         """Serve delivery reports and errors; raises DeliveryFailed once the client has failed for good."""

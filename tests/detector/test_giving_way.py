@@ -11,9 +11,9 @@ from lives import Diary, Life, differences, state_differences
 from telemetry import Fleet
 from tocsin.detector import alerts
 from tocsin.detector.alerts import Alert, Resolution, Status
+from tocsin.detector.flights import BATCH
 from tocsin.detector.replay import Cut, Replay, Tape, Written
 from tocsin.detector.settings import Duration, State
-from tocsin.detector.stream import BATCH
 from tocsin.pipelines.records import Records
 from tocsin.pipelines.windows import Verdict
 from versions import TRAINED, Feed, Stand, after

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tocsin.detector.clocks import Clocks
 from tocsin.detector.outbox import Outbox
+from tocsin.detector.settings import Stream
 from tocsin.detector.stopping import SETTLED_S, STOP_S, StopAsked, Stopping
 from tocsin.pipelines.brokers.base import StillWaiting
 
@@ -35,7 +37,8 @@ class Away:
 
 def outbox(producer: Any, clock: Clock, stopping: Stopping) -> Outbox:
     nothing: Any = None
-    return Outbox(producer, nothing, nothing, Clocks(monotonic=clock), stopping)
+    broker: Any = SimpleNamespace(producer=lambda: producer)
+    return Outbox(broker, Stream(name="fleet"), nothing, Clocks(monotonic=clock), stopping, 0)
 
 
 def test_the_deadline_counts_from_the_first_request() -> None:

@@ -13,6 +13,7 @@ import pytest
 from tocsin.detector import applying, recovery, runner, takeover
 from tocsin.detector.changelog import Applied, Pair, Restored, Snapshot, encode_applied
 from tocsin.detector.clocks import Clocks
+from tocsin.detector.flights import BATCH
 from tocsin.detector.http import NotNow
 from tocsin.detector.owned import Owned
 from tocsin.detector.refusals import Refusals
@@ -20,7 +21,8 @@ from tocsin.detector.restore import Recovered
 from tocsin.detector.runner import StreamRunner
 from tocsin.detector.settings import Decode, Settings, Stream
 from tocsin.detector.stopping import StopAsked, Stopping
-from tocsin.detector.stream import BATCH, Setup, StreamLoop
+from tocsin.detector.stream import StreamLoop
+from tocsin.detector.stream_setup import Setup
 from tocsin.errors import UnreadableTopic
 from tocsin.pipelines.brokers.base import Batch, Part, StillWaiting
 from tocsin.pipelines.decoding import Reason, Rejection
@@ -289,16 +291,15 @@ def test_a_restart_knows_how_large_the_last_snapshot_was_and_what_came_since() -
 def test_slots_are_freed_only_once_nothing_that_was_decoded_is_on_its_way(stage: Stage) -> None:
     stage.own()
     done: list[str] = []
-    stage.loop._land = lambda: done.append("landed") or stage.loop._flights.popleft()  # type: ignore[assignment]
-    stage.state.release.side_effect = lambda: done.append(
-        f"released with {len(stage.loop._flights)} under way"
-    )
+    flights = stage.loop._flights
+    flights.land = lambda: done.append("landed") or flights._flights.popleft()  # type: ignore[assignment]
+    stage.state.release.side_effect = lambda: done.append(f"released with {len(flights)} under way")
     stage.state.idle = set(range(BATCH - 1))
-    stage.loop._start(batch(5))
-    stage.loop._start(batch(6))
+    flights.start(batch(5))
+    flights.start(batch(6))
     assert done == []
     stage.state.idle.add(BATCH)
-    stage.loop._start(batch(7))
+    flights.start(batch(7))
     assert done == ["landed", "landed", "released with 0 under way"]
     assert stage.taken == [5, 6, 7]
 

@@ -1,0 +1,147 @@
+"""The producer whose records become visible together with the offsets that they were made from, or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from ...errors import BrokerError
+from .base import Consumer, Headers, Part, TransactionFailed
+from .consumer import REQUEST_S
+from .faults import FORBIDDEN, REFUSED_LOGIN, UNAVAILABLE, cause, reason, typed
+from .producer import KafkaProducer
+
+FENCED = frozenset({
+    KafkaError._FENCED,  # noqa: SLF001 -- librdkafka's own codes begin with an underscore
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+})  # fmt: skip
+ENDED = frozenset({KafkaError._FATAL, KafkaError._STATE})  # noqa: SLF001
+"""By these `produce` says that the transaction, or the producer, has failed already."""
+PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
+PAUSE_S = 0.05
+ABORT_S = 1.0
+
+
+class KafkaTransactions(KafkaProducer):
+    """See `base.Transactions`. One transaction is open at a time, from the first record handed over to `commit`.
+
+    Once anything has failed it can only be closed: librdkafka does not know what the broker made of a commit that
+    timed out. A new one with the same id aborts what this one left open.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], *, request_s: float = REQUEST_S) -> None:
+        super().__init__(settings)
+        self._request_s = request_s
+        self._open = False
+        self._committed = 0
+        self._passing = 0  # failed for a reason that passes by itself
+        self._try("Beginning transactions", self._client.init_transactions, request_s)
+
+    @property
+    def delivered(self) -> int:
+        """How many records were committed so far."""
+        return self._committed
+
+    @property
+    def open(self) -> bool:
+        """Whether records were handed over that are not committed."""
+        return self._open
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+    ) -> None:
+        """Hand over one record; the first one begins a transaction."""
+        self._begin()
+        super().produce(topic, value, key, partition, headers, timestamp_ms)
+
+    def commit(self, offsets: Mapping[Part, int], consumer: Consumer) -> None:
+        """Make visible what was handed over, and store the next offsets of the consumer's group with it.
+
+        Raises:
+            TransactionFailed: none of it is known to have been stored. What was handed over, or all of it, may be.
+            DeliveryFailed: a record was refused for good.
+        """
+        self._begin()
+        self.flush(self._request_s)
+        parts = [TopicPartition(*part, at) for part, at in offsets.items()]
+        member = consumer.membership()
+        what = "Committing a transaction"
+        self._try(what, lambda s: self._client.send_offsets_to_transaction(parts, member, s), self._request_s)
+        self._try(what, self._client.commit_transaction, self._request_s)
+        self._open = False
+        self._committed = self._handed
+
+    def flush(self, timeout_s: float) -> None:
+        """See `base.Producer.flush`; TransactionFailed where it was the broker's absence that refused records."""
+        if self._passing and self._passing == self._failed:
+            raise TransactionFailed(f"{self._failed} records of a transaction were not taken in time.")
+        super().flush(timeout_s)
+
+    def close(self) -> None:
+        """Abort what is open and release everything."""
+        if self._closed:
+            return
+        if self._open:
+            try:
+                self._client.abort_transaction(ABORT_S)
+            except KafkaException:
+                # Then the broker aborts it, by its time limit or for the next of this id. The client's own close would
+                # try again, and warn.
+                self._closed = True
+                self._client.purge()
+                del self._client
+                return
+        super().close()
+
+    def _begin(self) -> None:
+        if not self._open:
+            self._try("Beginning a transaction", lambda _: self._client.begin_transaction(), 0.0)
+            self._open = True
+
+    def _try(self, what: str, call: Callable[[float], object], timeout_s: float) -> None:
+        """Call again while the client says that this would help."""
+        give_up = time.monotonic() + timeout_s
+        while True:
+            left = max(give_up - time.monotonic(), 0.0)
+            try:
+                call(left)
+            except KafkaException as exception:
+                error = cause(exception)
+                if error.retriable() and left > 0.0:
+                    time.sleep(min(PAUSE_S, left))
+                    continue
+                if error.code() in FORBIDDEN | REFUSED_LOGIN:
+                    raise typed(error, what, self._bootstrap) from None
+                raise TransactionFailed(
+                    f"{what} at {self._bootstrap}: {reason(error)}.", fenced=error.code() in FENCED
+                ) from None
+            else:
+                return
+
+    def _not_taken(self, error: KafkaError, what: str) -> BrokerError:
+        if error.code() not in ENDED:
+            return super()._not_taken(error, what)
+        self._served(self._client.poll, 0)
+        fatal = self._fatal is not None and self._fatal.code() in FENCED
+        return TransactionFailed(f"{what}: {reason(error)}.", fenced=fatal)
+
+    def _raise_fatal(self) -> None:
+        if self._fatal is not None:
+            raise TransactionFailed(
+                f"The producer of transactions at {self._bootstrap} cannot go on: {reason(self._fatal)}.",
+                fenced=self._fatal.code() in FENCED,
+            )
+
+    def _report(self, error: KafkaError | None, message: Message) -> None:
+        super()._report(error, message)
+        self._passing += error is not None and error.code() in UNAVAILABLE | PURGED
