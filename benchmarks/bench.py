@@ -79,9 +79,9 @@ class Bench(NamedTuple):
         """Records/s of a pinned loop: with `--decode` the limit."""
         return float(self.loop(module, "--before", str(self.before), *more)["records_per_s"])
 
-    def daemon(self, state: str = "") -> Rate:
+    def daemon(self, state: str = "", environment: Mapping[str, str] | None = None) -> Rate:
         """A fresh group over the topic; rates are of messages."""
-        with service.running(self.settings(f"run-{next(NUMBERS)}", state=state)) as running:
+        with service.running(self.settings(f"run-{next(NUMBERS)}", state=state), environment) as running:
             readings = running.through(self.filled.messages)
         return service.rate(readings, self.filled.messages, self.before)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from . import report
 from .bench import Found, Suite
-from .cases import bad_input, crowds, latencies, peers, rates, shapes, start
+from .cases import bad_input, crowds, latencies, once, peers, rates, shapes, start
 from .feed import FAST, FULL
 from .report import Bar, say
 
@@ -31,6 +31,7 @@ from rigs.kafka import Rig, missing
 CASES: dict[str, Callable[[Suite], Found]] = {
     "rates": rates.rates,
     "latency": latencies.measure,
+    "exactly-once": once.measure,
     "stages": rates.stages,
     "peers": peers.measure,
     "shapes": shapes.measure,

@@ -1,0 +1,62 @@
+"""`guarantee = "exactly_once"` beside the default: records/s by turns, and how soon a subscriber sees an alert."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from .. import feed, latency, service
+from ..bench import Bench, Found, Suite, by_turns, share
+from ..feed import MAIN, PARTITIONS
+from ..report import at_least, at_most, say
+from .latencies import SPIKE_LENGTH, SPIKES_PER_ENTITY
+
+ONCE = {"TOCSIN__STREAM__GUARANTEE": "exactly_once"}
+LIVE = "live-once"
+SHARE, VISIBLE_MS = 0.8, 250.0
+
+
+def measure(suite: Suite) -> Found:
+    """Both by turns, then alerts at half the rate that was reached with transactions."""
+    bench = suite.main
+    loops = {
+        "at least once": lambda: bench.daemon().records_per_s,
+        "exactly once": lambda: bench.daemon(environment=ONCE).records_per_s,
+    }
+    found = by_turns(loops, suite.size.repetitions)
+    of_default = share(found, "exactly once", "at least once")
+    seen = _visible(bench, found["exactly once"]["median"] / 2)
+    bars = [
+        at_least("exactly once over at least once, records/s", of_default, "", SHARE),
+        at_least("alerts seen at half load", seen.alerts, "", suite.size.alerts_at_half),
+        at_most("p99 until a subscriber of committed records sees an alert", seen.p99_ms, "ms", VISIBLE_MS),
+    ]
+    told = (
+        f"seen at half load: p50 {seen.p50_ms:.0f} ms, p99 {seen.p99_ms:.0f} ms, worst {seen.worst_ms:.0f} ms over "
+        f"{seen.alerts} alerts at {seen.records_per_s:,.0f} records/s"
+    )
+    return Found(bars, {"rates": found, "notes": [told], "visible": seen._asdict()})
+
+
+def _visible(bench: Bench, records_per_s: float) -> latency.Latency:
+    rows = feed.tested_rows(bench.fleet, bench.size)
+    spiked = feed.with_spikes(bench.fleet, rows, SPIKES_PER_ENTITY, SPIKE_LENGTH, 1.0)
+    busy = list(feed.messages(spiked, rows, MAIN))
+    service.make_topic(bench.bootstrap, LIVE)
+    settings = bench.settings("visible", LIVE)
+    with service.running(settings, ONCE) as running:
+        command = [sys.executable, "-m", "benchmarks.visible", "--bootstrap", bench.bootstrap]
+        watcher = subprocess.Popen(
+            [*command, "--topic", settings.streams[0].alerts], stdout=subprocess.PIPE, text=True
+        )
+        assert watcher.stdout is not None
+        watcher.stdout.readline()
+        say(f"exactly once: {len(busy):,} records at {records_per_s:,.0f}/s")
+        paced = latency.pace(bench.bootstrap, LIVE, busy, records_per_s)
+        running.through(len(busy))
+        watcher.terminate()
+        told, _ = watcher.communicate(timeout=60)
+    opened = [latency.Opening(*one) for one in json.loads(told)]
+    appended = latency.append_times(bench.bootstrap, LIVE)
+    return latency.latency(paced, opened, appended, [0] * PARTITIONS, [len(times) for times in appended])
