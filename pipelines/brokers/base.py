@@ -145,12 +145,10 @@ class Consumer(Protocol):
     @property
     def broker_down(self) -> bool:
         """Whether no broker could be reached when last polled; consuming goes on when one returns."""
-        ...
 
     @property
     def assignment(self) -> list[Part]:
         """The partitions that are being read, sorted."""
-        ...
 
     def subscribe(
         self,
@@ -170,23 +168,18 @@ class Consumer(Protocol):
             BrokerUnavailable: nobody answers.
             BrokerError: the client may not read a topic.
         """
-        ...
 
     def assign(self, offsets: Iterable[tuple[str, int, int]]) -> None:
         """Read exactly these (topic, partition, next offset), outside any group, and nothing else."""
-        ...
 
     def seek(self, offsets: Mapping[Part, int]) -> None:
         """Go on reading assigned partitions at other offsets; what was fetched ahead is dropped."""
-        ...
 
     def pause(self, parts: Iterable[Part]) -> None:
         """Fetch no more from these partitions until `resume`; keep calling `consume`."""
-        ...
 
     def resume(self, parts: Iterable[Part]) -> None:
         """Fetch again from paused partitions."""
-        ...
 
     def consume(self, max_records: int, timeout_s: float) -> Batch:
         """Wait up to `timeout_s` for a first record, then take what is there, at most `max_records`.
@@ -198,11 +191,9 @@ class Consumer(Protocol):
             UnknownTopic: a topic that is read has been deleted.
             BrokerError: the client may not read, or has failed for good.
         """
-        ...
 
     def events(self) -> Events:
         """What happened since the last call; each thing is reported once."""
-        ...
 
     def commit(self, offsets: Mapping[Part, int]) -> None:
         """Store next offsets for the group and wait for the broker's word.
@@ -211,23 +202,18 @@ class Consumer(Protocol):
             CommitRefused: the partitions are no longer this member's.
             BrokerUnavailable: nobody answers; nothing is known to be committed.
         """
-        ...
 
     def committed(self, parts: Iterable[Part]) -> dict[Part, int | None]:
         """The group's next offset of each partition, None where there is none."""
-        ...
 
     def position(self) -> dict[Part, int]:
         """The next offset of each assigned partition from which something was consumed."""
-        ...
 
     def begin_offsets(self, parts: Iterable[Part]) -> dict[Part, int]:
         """The oldest offset that is held, of each partition."""
-        ...
 
     def end_offsets(self, parts: Iterable[Part]) -> dict[Part, int]:
         """The offset that comes next at the end of each partition (after the last committed transaction)."""
-        ...
 
     def offsets_for_time(self, parts: Iterable[Part], time_ms: int) -> dict[Part, int]:
         """The first offset at or after a time, of each partition; its end where there is none.
@@ -235,15 +221,12 @@ class Consumer(Protocol):
         Raises:
             BrokerError: the broker cannot search by time.
         """
-        ...
 
     def membership(self) -> object:
         """What shows a transaction's broker that this member may still commit for the group."""
-        ...
 
     def close(self) -> None:
         """Leave the group (`on_revoke` is called) and release everything; a second call does nothing."""
-        ...
 
 
 class Producer(Protocol):
@@ -252,17 +235,14 @@ class Producer(Protocol):
     @property
     def broker_down(self) -> bool:
         """Whether no broker could be reached when last polled."""
-        ...
 
     @property
     def delivered(self) -> int:
         """How many records were acknowledged so far."""
-        ...
 
     @property
     def waiting(self) -> int:
         """How many records are neither acknowledged nor failed."""
-        ...
 
     def produce(
         self,
@@ -278,7 +258,6 @@ class Producer(Protocol):
         Raises:
             DeliveryFailed: the record is too large, or the queue stayed full.
         """
-        ...
 
     def poll(self, timeout_s: float = 0) -> None:
         """Serve delivery reports and errors; call it now and then between produces.
@@ -286,7 +265,6 @@ class Producer(Protocol):
         Raises:
             DeliveryFailed: the producer has failed for good, for instance because it may not produce at all.
         """
-        ...
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything handed over is acknowledged.
@@ -295,11 +273,9 @@ class Producer(Protocol):
             StillWaiting: something is neither acknowledged nor refused at the end of `timeout_s`.
             DeliveryFailed: something was refused since the last flush; names topic and reason.
         """
-        ...
 
     def close(self) -> None:
         """Release everything; what is still waiting is dropped, so `flush` first."""
-        ...
 
 
 class Transactions(Producer, Protocol):
@@ -312,7 +288,6 @@ class Transactions(Producer, Protocol):
     @property
     def open(self) -> bool:
         """Whether records were handed over that are not committed."""
-        ...
 
     def commit(self, offsets: Mapping[Part, int], consumer: Consumer) -> None:
         """Make visible what was handed over, and store next offsets of the consumer's group with it.
@@ -321,7 +296,6 @@ class Transactions(Producer, Protocol):
             TransactionFailed: the broker did not say that it is done, or another member owns the partitions.
             DeliveryFailed: a record was refused for good.
         """
-        ...
 
 
 class Admin(Protocol):
@@ -333,7 +307,6 @@ class Admin(Protocol):
         Raises:
             BrokerUnavailable: nobody answers.
         """
-        ...
 
     def create(
         self,
@@ -347,7 +320,6 @@ class Admin(Protocol):
         Raises:
             BrokerError: the broker refuses, or cannot have topic settings and some are given.
         """
-        ...
 
     def grow(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions, and wait until they can be used.
@@ -356,7 +328,6 @@ class Admin(Protocol):
             UnknownTopic: it does not exist.
             BrokerError: the broker cannot, or the topic has more already.
         """
-        ...
 
     def describe_config(self, topic: str) -> dict[str, str]:
         """The settings in force for a topic, such as `cleanup.policy`.
@@ -365,11 +336,9 @@ class Admin(Protocol):
             UnknownTopic: it does not exist.
             BrokerError: the broker knows no topic settings, or may not show them.
         """
-        ...
 
     def group_offsets(self, group: str, parts: Iterable[Part]) -> dict[Part, int | None]:
         """A group's committed next offsets, without joining it."""
-        ...
 
     def topic_rights(self, topic: str) -> frozenset[str] | None:
         """What this client may do with a topic, in Kafka's words ("READ", "WRITE", ...); None if not known.
@@ -377,15 +346,12 @@ class Admin(Protocol):
         Raises:
             UnknownTopic: it does not exist, or may not even be seen.
         """
-        ...
 
     def group_rights(self, group: str) -> frozenset[str] | None:
         """What this client may do with a consumer group, likewise."""
-        ...
 
     def close(self) -> None:
         """Release everything."""
-        ...
 
 
 class Broker(Protocol):
@@ -394,12 +360,10 @@ class Broker(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
-        ...
 
     @property
     def bootstrap(self) -> str:
         """The address that any Kafka client can use."""
-        ...
 
     def consumer(
         self,
@@ -413,11 +377,9 @@ class Broker(Protocol):
 
         It sees what is committed; with `uncommitted` all that was appended, and where that ends.
         """
-        ...
 
     def producer(self) -> Producer:
         """A new producer."""
-        ...
 
     def transactions(self, transactional_id: str) -> Transactions:
         """A new producer of transactions; it fences any other of that id.
@@ -425,12 +387,9 @@ class Broker(Protocol):
         Raises:
             TransactionFailed: nobody answers.
         """
-        ...
 
     def admin(self) -> Admin:
         """A new admin client."""
-        ...
 
     def close(self) -> None:
         """Close what was opened here and is still open, then the rest."""
-        ...
