@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from rigs.daemon import Daemon, Home, Message, assert_same, replayed, scored, until
+from rigs.daemon import Home, Message, assert_same, replayed, scored, until
 from telemetry import keys, messages
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -116,22 +116,3 @@ def test_every_dead_letter_is_there_once(told: Told) -> None:
 def test_a_transaction_was_given_up_without_a_restart(told: Told) -> None:
     assert told.given_up == 1
     assert told.aborted > 0
-
-
-def test_two_daemons_of_one_transactional_id_do_not_go_on_in_silence(
-    make_home: Callable[..., Home], trained: Any
-) -> None:
-    home = make_home("twins")
-    home.write(home.stream(guarantee="exactly_once", transactional_id=home.topic("daemon")))
-    home.make_topics()
-    first = home.start()
-    second = home.background("run")
-    values, names = messages(trained.live), keys(trained.live)
-
-    def ended() -> Daemon | None:
-        home.send(values[:30], names[:30])
-        return next((one for one in (first, second) if one.code is not None), None)
-
-    one = until(ended, "one of them to end", every_s=0.5)
-    assert one.end() == 1
-    assert "transactional_id of its own" in one.tail()

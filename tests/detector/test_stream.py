@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -23,8 +23,9 @@ from tocsin.detector.settings import Decode, Settings, Stream
 from tocsin.detector.stopping import StopAsked, Stopping
 from tocsin.detector.stream import StreamLoop
 from tocsin.detector.stream_setup import Setup
-from tocsin.errors import UnreadableTopic
-from tocsin.pipelines.brokers.base import Batch, Part, StillWaiting
+from tocsin.detector.takeover import Takeover
+from tocsin.errors import BrokerError, UnreadableTopic
+from tocsin.pipelines.brokers.base import END, Batch, Part, StillWaiting, TransactionFailed
 from tocsin.pipelines.decoding import Reason, Rejection
 
 PART = ("t", 0)
@@ -49,10 +50,13 @@ class Rulings:
         return SimpleNamespace(change=self.newest if version is None else version, label="")
 
 
+Guarantee = Literal["at_least_once", "exactly_once"]
+
+
 class Stage:
     """A loop on fakes that own partition 0 of topic t from offset 5, and what it did."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, guarantee: Guarantee = "at_least_once") -> None:
         self.rulings = Rulings()
         self.acknowledging = True
         self.written: list[Pair] = []
@@ -61,6 +65,7 @@ class Stage:
         self.incoming = NOTHING
         self.stopping = Stopping(lambda: 0.0)
         broker, chain, self.control = MagicMock(), MagicMock(), MagicMock()
+        self.broker = broker
         self.control.arrived.return_value = []
         chain.state.parts = [PART]
         chain.state.rulings = [self.rulings.ruling()]
@@ -77,7 +82,7 @@ class Stage:
         monkeypatch.setattr(applying, "act", self.act)
         self.loop = StreamLoop(
             Setup(
-                stream=Stream(name="s", topics=("t",)),
+                stream=Stream(name="s", topics=("t",), guarantee=guarantee),
                 decode=MagicMock(),
                 broker=broker,
                 chain=chain,
@@ -348,3 +353,73 @@ def test_a_question_that_waits_too_long_is_given_up(stage: Stage, monkeypatch: p
     one.thread = MagicMock()  # it is alive, and busy
     with pytest.raises(NotNow, match="stream s is busy"):
         one.entities(10, "")
+
+
+# -- exactly once ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A loop with transactions that owns its partition, and takes it over at offset 7 whenever it has to."""
+    stage = Stage(monkeypatch, "exactly_once")
+    stage.own()
+    stage.consumer.assignment = [PART]
+
+    def take(self: Takeover, parts: list[Part]) -> tuple[dict[Part, Owned], int]:
+        return {part: Owned(part, 0, 7, 7, None) for part in parts}, 0
+
+    monkeypatch.setattr(Takeover, "take", take)
+    return stage
+
+
+def fail(stage: Stage, fault: TransactionFailed) -> None:
+    """A transaction fails at the next commit, and the loop comes to it."""
+    stage.broker.transactions.return_value.commit.side_effect = fault
+    stage.loop.owned[PART].next_offset += 1
+    with pytest.raises(TransactionFailed):
+        stage.loop._checkpoint(10.0)
+    stage.loop._undone = fault
+    stage.loop._roll_back()
+
+
+def test_a_transaction_that_failed_is_given_up_and_all_goes_on_from_what_is_committed(once: Stage) -> None:
+    before = once.loop.owned[PART]
+    fail(once, TransactionFailed("timed out"))
+    assert once.loop.owned[PART] is not before
+    once.state.drop.assert_called_with(0)
+    once.consumer.seek.assert_called_once_with({PART: 7})
+    once.broker.transactions.return_value.close.assert_called_once_with()
+    assert once.broker.transactions.call_count == 2
+    assert once.broker.transactions.call_args_list[0] == once.broker.transactions.call_args_list[1]
+    assert not once.loop.restoring
+
+
+def test_every_commit_bears_the_offsets_of_all_partitions_moved_or_not(once: Stage) -> None:
+    producer = once.broker.transactions.return_value
+    other = ("t", 1)
+    once.loop.owned[other] = Owned(other, 0, 3, 3, None)
+    once.loop.owned[PART].next_offset = 6
+    once.loop._checkpoint(10.0)
+    assert producer.commit.call_args.args[0] == {PART: 6, other: 3}
+    once.loop.owned[PART].snapshot_offset = 6
+    once.loop.owned[other].next_offset = 4
+    once.loop._revoked([PART])
+    assert producer.commit.call_args.args[0] == {PART: 6, other: 4}
+
+
+def test_partitions_that_were_lost_take_the_transaction_with_them(once: Stage) -> None:
+    once.loop._lost([PART])
+    assert once.loop._undone is not None
+    assert once.written == []
+    once.broker.transactions.return_value.commit.assert_not_called()
+    assert once.loop._assigned([PART]) == {PART: END}  # taken over once the loop comes to it
+    once.loop._roll_back()
+    once.consumer.seek.assert_called_once_with({PART: 7})
+
+
+def test_one_that_is_fenced_again_and_again_ends_and_says_why(once: Stage) -> None:
+    fenced = TransactionFailed("fenced", fenced=True)
+    fail(once, fenced)
+    fail(once, fenced)
+    with pytest.raises(BrokerError, match="a \\[stream\\] transactional_id of its own"):
+        fail(once, fenced)
