@@ -155,7 +155,7 @@ def _fit_all(
         [_examples(series[i], job.without, max(1, fitting.MOST_WINDOWS // len(job.group))) for i in job.group]
         for job in jobs
     )
-    return fitting.fit_panels(examples, recipe, progress)
+    return fitting.fit_panels(examples, recipe, progress, fitting.devices_for(len(jobs), recipe))
 
 
 class _Told:

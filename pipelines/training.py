@@ -54,6 +54,7 @@ class Options(NamedTuple):
     steps: int = 800
     seed: int = 0
     time_of_day: bool = False
+    stack: int = Recipe().stack
     budget: Budget | None = None
     """None: the default for the number of entities."""
     rules: Rules = Rules()
@@ -105,7 +106,9 @@ def train(
         if progress is not None:
             progress(step)
 
-    recipe = Recipe(options.members, options.steps, options.seed, time_of_day=options.time_of_day)
+    recipe = Recipe(
+        options.members, options.steps, options.seed, time_of_day=options.time_of_day, stack=options.stack
+    )
     fitted = crossfit.fit(plan.series, plan.groups, recipe, hear)
     entities = len(plan.series)
     beside, baselines = fit_beside(plan.series)
@@ -151,6 +154,7 @@ def manifest(trained: Trained, schema: FeatureSchema, stream: str, created: str,
             "seed": options.seed,
             "steps": options.steps,
             "time_of_day": options.time_of_day,
+            "stack": options.stack,
             "min_records": options.min_records,
             "min_span_s": options.min_span_us / 1e6,
             "budget": trained.budget.text,
