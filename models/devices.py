@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Event
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -25,8 +25,8 @@ class _Stopped(BaseException):
     """Another task has failed, or nobody waits any more: no error of this one."""
 
 
-class _End(NamedTuple, Generic[Result]):
-    result: Result | None
+class _End(NamedTuple):
+    result: Any
     fault: BaseException | None
     device: jax.Device
 
@@ -35,6 +35,11 @@ def usable() -> list[jax.Device]:
     """The devices of JAX; of processors no more than there are cores for."""
     found = jax.devices()
     return found[: len(os.sched_getaffinity(0))] if found[0].platform == "cpu" else found
+
+
+def kind() -> str:
+    """What the devices are."""
+    return str(jax.devices()[0].device_kind)
 
 
 def side_by_side(
@@ -87,7 +92,8 @@ def side_by_side(
                     if isinstance(what, _End):
                         del held[turn]
                         turn += 1
-                        yield what.result
+                        result = what.result
+                        yield result
                     else:
                         hear(what)
         finally:

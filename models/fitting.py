@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import devices, whitening
+from .course import Keeper, Progress, Report
 from .members import TABLE
 from .members.base import FitData, Guide
 from .panel import PanelParams, score_scaled
 from .scaling import JUMP_MEAN, JUMP_SD, MEAN, SD, evenly, jump_residuals, lag_windows, scale
-from .training import STACK, Progress, Report
+from .training import STACK
 
 MOST_WINDOWS = 65_536  # per panel; 800 steps of 128 draws see no more than 102,400
 MOST_VALUES = 2**24  # per panel, so that a stack of 8 stays under 600 MB of wide windows on each device
@@ -87,15 +88,17 @@ def fit_panels(
     recipe: Recipe,
     progress: Progress | None = None,
     on: Sequence[jax.Device] | None = None,
+    keep: Callable[[int], Keeper] | None = None,
 ) -> PanelParams:
     """Fit one panel per group of entities (a group of one for an entity of its own); all of one L and F.
 
     A stack of `recipe.stack` groups is fitted at once, and a stack on each of the devices `on` (by default one) at
     the same time. `groups` are taken as a device is free for them, so a generator keeps memory bounded. `progress`
     hears one stack after the other, in the caller's thread. Returns numpy arrays with a leading axis P = number of
-    groups, the same for the same groups, recipe and machine, on however many devices.
+    groups, the same for the same groups, recipe and machine, on however many devices, and whether or not it goes on
+    from what the keepers of the stacks (`keep` of the number of the first group) have.
     """
-    stacks = _stacks(groups, recipe)
+    stacks = _stacks(groups, recipe, keep)
     hear = progress or (lambda report: None)
     panels = [
         one for stack in devices.side_by_side(stacks, hear, on or devices.usable()[:1]) for one in stack
@@ -111,12 +114,15 @@ def devices_for(panels: int, recipe: Recipe) -> list[jax.Device]:
 
 
 def _stacks(
-    groups: Iterable[Sequence[Examples]], recipe: Recipe
+    groups: Iterable[Sequence[Examples]], recipe: Recipe, keep: Callable[[int], Keeper] | None
 ) -> Iterator[devices.Task[Report, list[PanelParams]]]:
     rest, first = iter(groups), 0
     while stack := list(islice(rest, recipe.stack)):
         width = 1 if not first and len(stack) == 1 else recipe.stack
-        guide = Guide(recipe.seed, recipe.steps, recipe.rehearse, None, first, width, recipe.time_of_day)
+        keeper = keep(first) if keep else None
+        guide = Guide(
+            recipe.seed, recipe.steps, recipe.rehearse, None, first, width, recipe.time_of_day, keeper
+        )
         yield partial(_fit_stack, stack, recipe, guide)
         first += len(stack)
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from ..training import Report
+from ..course import Keeper, Report
 from ..whitening import Moments, Whitening
 
 
@@ -79,6 +79,8 @@ class Guide(NamedTuple):
     """panels that a compiled fit is made for; a stack may hold fewer"""
     time_of_day: bool = False
     """whether what is trained is conditioned on it"""
+    keeper: Keeper | None = None
+    """who remembers how far the stack is"""
 
 
 class Member(NamedTuple):

@@ -28,7 +28,7 @@ def fit(data: Sequence[FitData], guide: Guide) -> list[VaeParams]:
     condition = vae.CONDITION if guide.time_of_day else 0
     jobs = [training.Job(_rows(panel, guide.time_of_day), panel.owner) for panel in data]
     plan = training.Plan(guide.seed, guide.steps, guide.rehearse, guide.first, guide.width, condition)
-    fitted = training.train(jobs, plan, guide.progress)
+    fitted = training.train(jobs, plan, guide.progress, guide.keeper)
     return [VaeParams(one.weights, jnp.asarray(one.lowest)) for one in fitted]
 
 
