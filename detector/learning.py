@@ -148,6 +148,7 @@ def options_of(settings: Settings, stream: Stream, profile: str | None = None) -
         seed=told.seed,
         time_of_day=told.time_of_day,
         stack=told.stack,
+        precision=told.precision,
         budget=parse_budget(text) if text else None,
         rules=rules_of(settings.incidents, {}, 0),
     )

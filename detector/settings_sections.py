@@ -213,6 +213,13 @@ class Train(msgspec.Struct, frozen=True, kw_only=True):
             le=64,
         ),
     ] = 8
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Meta(
+            description="Of the matrix products in training: `bfloat16` for accelerators; on processors it is slower. "
+            "Weights, losses and scores are float32 either way."
+        ),
+    ] = "float32"
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,8 @@ class Recipe(NamedTuple):
     """whether the VAE is conditioned on it"""
     stack: int = STACK
     """panels that are trained in one compiled loop"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """of the matrix products in training"""
 
 
 def examples_of(
@@ -119,9 +121,16 @@ def _stacks(
     rest, first = iter(groups), 0
     while stack := list(islice(rest, recipe.stack)):
         width = 1 if not first and len(stack) == 1 else recipe.stack
-        keeper = keep(first) if keep else None
         guide = Guide(
-            recipe.seed, recipe.steps, recipe.rehearse, None, first, width, recipe.time_of_day, keeper
+            recipe.seed,
+            recipe.steps,
+            recipe.rehearse,
+            None,
+            first,
+            width,
+            recipe.time_of_day,
+            recipe.precision,
+            keep(first) if keep else None,
         )
         yield partial(_fit_stack, stack, recipe, guide)
         first += len(stack)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +73,8 @@ class Plan(NamedTuple):
     """panels that are compiled for; missing ones are made up and thrown away"""
     condition: int = 0
     """C"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """of the network's matrix products in training; all else is float32"""
 
     @property
     def per_epoch(self) -> int:
@@ -137,6 +139,7 @@ def _run(
 ) -> vae.Weights:
     """One run of the whole stack, from where it was; tells of its first `wanted` panels."""
     keys, size = _keys(plan), windows.shape[-1] - plan.condition
+    dtype = jnp.bfloat16 if plan.precision == "bfloat16" else None
     draws = np.stack([s.draws for s in shown])
     train = jnp.asarray(np.stack([s.train for s in shown]))
     watched = [s.held_out for s in shown if s.held_out is not None]
@@ -147,7 +150,7 @@ def _run(
     for epoch in range(done, EPOCHS):
         going = jnp.asarray(epoch < stops)
         start = np.int32(epoch * plan.per_epoch)
-        run = _epoch(run, windows, jnp.asarray(draws[:, epoch]), keys, going, start)
+        run = _epoch(run, windows, jnp.asarray(draws[:, epoch]), keys, going, start, dtype)
         seen = _figures(run.weights, windows, train, keys)
         unseen = None if held is None else _figures(run.weights, windows, held, keys)
         for i in np.flatnonzero(epoch < stops[:wanted]).tolist():
@@ -218,15 +221,21 @@ def _optimiser(steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.adamw(rate, weight_decay=WEIGHT_DECAY))
 
 
-def _batch_terms(weights: vae.Weights, w: jax.Array, key: jax.Array) -> vae.Terms:
+def _batch_terms(weights: vae.Weights, w: jax.Array, key: jax.Array, dtype: Any = None) -> vae.Terms:
     noise = jax.random.normal(key, (w.shape[0], vae.LATENT), jnp.float32)
-    model = vae.model_of(weights)
+    model = vae.model_of(weights, dtype)
     return jax.vmap(lambda w, n: vae.elbo_terms(model, w, n))(w, noise)
 
 
-@jax.jit
+@partial(jax.jit, static_argnums=6)
 def _epoch(
-    run: _Run, windows: jax.Array, draws: jax.Array, keys: jax.Array, going: jax.Array, start: jax.Array
+    run: _Run,
+    windows: jax.Array,
+    draws: jax.Array,
+    keys: jax.Array,
+    going: jax.Array,
+    start: jax.Array,
+    dtype: Any,
 ) -> _Run:
     """One epoch of a stack: windows [S, N, D], draws [S, steps, BATCH]; what is not `going` stands still."""
     per_epoch = draws.shape[1]
@@ -239,7 +248,7 @@ def _epoch(
             beta = BETA * jnp.minimum(number.astype(jnp.float32) / (WARM_UP_SHARE * total), 1.0)
 
             def loss(weights: vae.Weights) -> jax.Array:
-                terms = _batch_terms(weights, windows[rows], jax.random.fold_in(key, number + 1))
+                terms = _batch_terms(weights, windows[rows], jax.random.fold_in(key, number + 1), dtype)
                 return jnp.mean(terms.nll + beta * terms.kl)
 
             gradient = jax.grad(loss)(run.weights)

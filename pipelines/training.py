@@ -57,6 +57,7 @@ class Options(NamedTuple):
     seed: int = 0
     time_of_day: bool = False
     stack: int = Recipe().stack
+    precision: Literal["float32", "bfloat16"] = "float32"
     budget: Budget | None = None
     """None: the default for the number of entities."""
     rules: Rules = Rules()
@@ -114,7 +115,12 @@ def train(
             progress(step)
 
     recipe = Recipe(
-        options.members, options.steps, options.seed, time_of_day=options.time_of_day, stack=options.stack
+        options.members,
+        options.steps,
+        options.seed,
+        time_of_day=options.time_of_day,
+        stack=options.stack,
+        precision=options.precision,
     )
     digest = _digest(plan, schema, options)
     kept = checkpoints(digest) if checkpoints else None
@@ -165,6 +171,7 @@ def manifest(trained: Trained, schema: FeatureSchema, stream: str, created: str,
             "steps": options.steps,
             "time_of_day": options.time_of_day,
             "stack": options.stack,
+            "precision": options.precision,
             "min_records": options.min_records,
             "min_span_s": options.min_span_us / 1e6,
             "budget": trained.budget.text,
