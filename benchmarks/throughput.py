@@ -20,7 +20,7 @@ from typing import Any
 
 from . import report
 from .bench import Found, Suite
-from .cases import bad_input, crowds, latencies, once, peers, rates, shapes, start
+from .cases import bad_input, crowds, latencies, once, peers, rates, shapes, start, training
 from .feed import FAST, FULL
 from .report import Bar, say
 
@@ -39,6 +39,7 @@ CASES: dict[str, Callable[[Suite], Found]] = {
     "million": crowds.million,
     "bad-input": bad_input.measure,
     "start": start.measure,
+    "training": training.measure,
 }
 QUICK = ("rates", "latency", "stages")
 """What the fast run does; it does another when that is asked for by name."""

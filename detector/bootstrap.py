@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import BrokerUnavailable, DataError, TooFewRecords
+from ..models.checkpoints import GOES_ON
 from ..pipelines import formats, timestamps
 from ..pipelines.brokers.base import BEGINNING, Batch, Broker, Part
 from ..pipelines.decoding import Refused
@@ -200,7 +201,7 @@ class Training:
     """A training in a child process of the lowest priority."""
 
     def __init__(self, command: Sequence[str], log_file: Path) -> None:
-        self._file = log_file.open("w+b")
+        self._log_file, self._file = log_file, log_file.open("w+b")
         self._process = subprocess.Popen(command, stdout=self._file, stderr=subprocess.STDOUT)
 
     def poll(self) -> bool:
@@ -222,8 +223,14 @@ class Training:
             raise DataError(f"the first training failed (exit code {code}): {said[-2000:]}")
         return True
 
+    def goes_on(self) -> bool:
+        """Whether it has said that it goes on from a checkpoint."""
+        return (
+            GOES_ON.encode() in self._log_file.read_bytes()
+        )  # by itself: the child writes where `_file` stands
+
     def stop(self) -> None:
-        """End it."""
+        """End it; what it has done is gone on with by the next."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -274,8 +281,12 @@ def first_model(
                 "training the first model", extra={"records": progress.records, "entities": progress.entities}
             )
             training = Training(train_command(settings, stream), folder / f".{stream.name}.training.log")
+            told = False
             try:
                 while not stopping():
+                    if not told and training.goes_on():
+                        log.info("the first training goes on from a checkpoint")
+                        told = True
                     if training.poll():
                         return positions
                     hear("training", collector.collect())

@@ -35,7 +35,7 @@ OTHERS_WRITE = 0o022
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
     """Compile in this block from what was kept, and keep what is new. Whoever set JAX's own cache keeps theirs."""
-    folder = cache_folder() / f"xla-{_machine()}"
+    folder = cache_folder() / f"xla-{machine()}"
     if jax.config.values["jax_compilation_cache_dir"] not in (None, str(folder)):
         yield
         return
@@ -57,7 +57,7 @@ def kept() -> Iterator[None]:
         _index(folder)
 
 
-def _machine() -> str:
+def machine() -> str:
     """A digest of what machine code is made for: the processor's features and the compiler."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from ..errors import UnknownTopic
+from ..models import devices
+from ..models.checkpoints import Checkpoints, left_beside
 from ..models.signing import ensure_pair, public_path
 from ..pipelines import collect, formats, sequences
 from ..pipelines.brokers import Broker
@@ -19,12 +26,14 @@ from ..pipelines.sequences import Counts, Series
 from ..pipelines.slots import SlotTable
 from ..pipelines.training import Options, Trained, encoded, manifest, train
 from ..thresholds.budget import parse_budget
-from .compiled import kept
+from .compiled import kept, machine
 from .reading import how_of
 from .registry import open_registry, private_key
 from .rulings import rules_of
 from .settings import Decode, Settings, Stream
 from .startup import alignment_of, members_of
+
+log = logging.getLogger(__name__)
 
 
 class Gathered(NamedTuple):
@@ -35,6 +44,8 @@ class Gathered(NamedTuple):
     schema: FeatureSchema
     rejected: Counter[str]
     """Messages that could not be read, by reason."""
+    spans: tuple[collect.Span, ...] = ()
+    """Where they were read from, of topics."""
 
 
 class Registered(NamedTuple):
@@ -78,9 +89,16 @@ def from_files(stream: Stream, paths: Sequence[Path]) -> Gathered:
 
 
 def from_topics(
-    broker: Broker, stream: Stream, decode: Decode, since_ms: int | None, until_ms: int | None
+    broker: Broker,
+    stream: Stream,
+    decode: Decode,
+    since_ms: int | None,
+    until_ms: int | None,
+    again: Sequence[collect.Span] = (),
 ) -> Gathered:
     """Read what the input topics hold; without [stream] features a sample of them shows which there are.
+
+    Where `again` are given and all still held, they are read and nothing else.
 
     Raises:
         BrokerError: a topic does not exist, or nobody answers.
@@ -88,6 +106,8 @@ def from_topics(
     """
     how = decoding_of(stream, decode)
     wanted, read = _source(broker, stream, since_ms, until_ms)
+    if again and collect.held(again, wanted):
+        wanted = list(again)
     if stream.features:
         schema = FeatureSchema(stream.features, stream.counters)
     else:
@@ -107,7 +127,7 @@ def from_topics(
         )
     finally:
         consumer.close()
-    return Gathered(series, counts, schema, collector.rejected)
+    return Gathered(series, counts, schema, collector.rejected, tuple(wanted))
 
 
 def decoding_of(stream: Stream, decode: Decode) -> collect.Decoding:
@@ -127,6 +147,8 @@ def options_of(settings: Settings, stream: Stream, profile: str | None = None) -
         steps=told.steps,
         seed=told.seed,
         time_of_day=told.time_of_day,
+        stack=told.stack,
+        precision=told.precision,
         budget=parse_budget(text) if text else None,
         rules=rules_of(settings.incidents, {}, 0),
     )
@@ -138,12 +160,53 @@ def learn(
     stream: Stream,
     gathered: Gathered,
     progress: Callable[[Step], None] | None = None,
+    say: Callable[[str], None] = log.warning,
 ) -> Trained:
-    """Train on what was gathered. Raises DataError where it is too little."""
+    """Train on what was gathered; one like it that was cut off is gone on with, which `say` is told.
+
+    Raises:
+        DataError: it is too little.
+    """
+
+    def checkpoints(digest: str) -> Checkpoints:
+        return _checkpoints(settings, stream, digest, say, gathered.spans)
+
     with kept():
         return train(
-            gathered.series, gathered.counts, gathered.schema, options_of(settings, stream), progress
+            gathered.series,
+            gathered.counts,
+            gathered.schema,
+            options_of(settings, stream),
+            progress,
+            checkpoints,
         )
+
+
+def cut_off(settings: Settings, stream: Stream) -> tuple[collect.Span, ...]:
+    """What a training of the stream was on that began and never ended; nothing where there is none."""
+    data = left_beside(open_registry(settings, stream).folder)
+    try:
+        return msgspec.json.decode(data, type=tuple[collect.Span, ...]) if data else ()
+    except msgspec.DecodeError:
+        return ()
+
+
+def _checkpoints(
+    settings: Settings,
+    stream: Stream,
+    digest: str,
+    say: Callable[[str], None],
+    spans: Sequence[collect.Span] = (),
+) -> Checkpoints:
+    where = f"{digest} {machine()} {devices.kind()}"
+    return Checkpoints(
+        open_registry(settings, stream).folder,
+        hashlib.sha256(where.encode()).hexdigest(),
+        say,
+        time.monotonic,
+        time.time,
+        msgspec.json.encode(spans) if spans else b"",
+    )
 
 
 def register(
@@ -167,6 +230,7 @@ def register(
     registry = open_registry(settings, stream)
     said = manifest(trained, schema, stream.name, created, seconds)
     name = registry.register(said, encoded(trained), signer)
+    _checkpoints(settings, stream, trained.digest, lambda text: None).remove()
     pointer = registry.champion()
     return Registered(
         name,

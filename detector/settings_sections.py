@@ -204,6 +204,22 @@ class Train(msgspec.Struct, frozen=True, kw_only=True):
             "night. Needs several days of records."
         ),
     ] = False
+    stack: Annotated[
+        int,
+        Meta(
+            description="Models that are trained in one compiled loop, where entities have their own; 1 is one at a "
+            "time. Memory grows with it, and the last bits of a model depend on it.",
+            ge=1,
+            le=64,
+        ),
+    ] = 8
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Meta(
+            description="Of the matrix products in training: `bfloat16` for accelerators; on processors it is slower. "
+            "Weights, losses and scores are float32 either way."
+        ),
+    ] = "float32"
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

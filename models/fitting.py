@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from . import whitening
+from . import devices, whitening
+from .course import Keeper, Progress, Report
 from .members import TABLE
 from .members.base import FitData, Guide
 from .panel import PanelParams, score_scaled
 from .scaling import JUMP_MEAN, JUMP_SD, MEAN, SD, evenly, jump_residuals, lag_windows, scale
-from .training import STACK, Progress
+from .training import STACK
 
 MOST_WINDOWS = 65_536  # per panel; 800 steps of 128 draws see no more than 102,400
-MOST_VALUES = 2**24  # per panel, so that a stack of 8 stays under 600 MB of wide windows
+MOST_VALUES = 2**24  # per panel, so that a stack of 8 stays under 600 MB of wide windows on each device
+STEPS_WORTH_COMPILING = 800  # of a stack: from some seconds on, as compiling takes
 ORDINARY_ROWS = 4096
 ORDINARY_FLOOR = 0.01
 
@@ -46,6 +49,10 @@ class Recipe(NamedTuple):
     rehearse: bool = True
     time_of_day: bool = False
     """whether the VAE is conditioned on it"""
+    stack: int = STACK
+    """panels that are trained in one compiled loop"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """of the matrix products in training"""
 
 
 def examples_of(
@@ -79,26 +86,60 @@ def fit_panel(examples: Sequence[Examples], recipe: Recipe, progress: Progress |
 
 
 def fit_panels(
-    groups: Iterable[Sequence[Examples]], recipe: Recipe, progress: Progress | None = None
+    groups: Iterable[Sequence[Examples]],
+    recipe: Recipe,
+    progress: Progress | None = None,
+    on: Sequence[jax.Device] | None = None,
+    keep: Callable[[int], Keeper] | None = None,
 ) -> PanelParams:
     """Fit one panel per group of entities (a group of one for an entity of its own); all of one L and F.
 
-    `groups` are taken `STACK` at a time, so a generator keeps memory bounded. Returns numpy arrays with a
-    leading axis P = number of groups, the same for the same groups, recipe and machine.
+    A stack of `recipe.stack` groups is fitted at once, and a stack on each of the devices `on` (by default one) at
+    the same time. `groups` are taken as a device is free for them, so a generator keeps memory bounded. `progress`
+    hears one stack after the other, in the caller's thread. Returns numpy arrays with a leading axis P = number of
+    groups, the same for the same groups, recipe and machine, on however many devices, and whether or not it goes on
+    from what the keepers of the stacks (`keep` of the number of the first group) have.
     """
-    panels: list[PanelParams] = []
-    rest = iter(groups)
-    while stack := list(islice(rest, STACK)):
-        width = 1 if not panels and len(stack) == 1 else STACK
-        guide = Guide(
-            recipe.seed, recipe.steps, recipe.rehearse, progress, len(panels), width, recipe.time_of_day
-        )
-        panels += _fit_stack(stack, recipe, guide)
+    stacks = _stacks(groups, recipe, keep)
+    hear = progress or (lambda report: None)
+    panels = [
+        one for stack in devices.side_by_side(stacks, hear, on or devices.usable()[:1]) for one in stack
+    ]
     stacked: PanelParams = jax.tree.map(lambda *a: np.stack([np.asarray(x, np.float32) for x in a]), *panels)
     return stacked
 
 
-def _fit_stack(stack: Sequence[Sequence[Examples]], recipe: Recipe, guide: Guide) -> list[PanelParams]:
+def devices_for(panels: int, recipe: Recipe) -> list[jax.Device]:
+    """As many devices as are worth it for so many panels: each compiles for itself."""
+    stacks = -(-panels // recipe.stack)
+    return devices.usable()[: max(1, stacks * recipe.steps // STEPS_WORTH_COMPILING)]
+
+
+def _stacks(
+    groups: Iterable[Sequence[Examples]], recipe: Recipe, keep: Callable[[int], Keeper] | None
+) -> Iterator[devices.Task[Report, list[PanelParams]]]:
+    rest, first = iter(groups), 0
+    while stack := list(islice(rest, recipe.stack)):
+        width = 1 if not first and len(stack) == 1 else recipe.stack
+        guide = Guide(
+            recipe.seed,
+            recipe.steps,
+            recipe.rehearse,
+            None,
+            first,
+            width,
+            recipe.time_of_day,
+            recipe.precision,
+            keep(first) if keep else None,
+        )
+        yield partial(_fit_stack, stack, recipe, guide)
+        first += len(stack)
+
+
+def _fit_stack(
+    stack: Sequence[Sequence[Examples]], recipe: Recipe, guide: Guide, progress: Progress
+) -> list[PanelParams]:
+    guide = guide._replace(progress=progress)
     prepared = [prepare(group) for group in stack]
     names = [name for name in TABLE if name in recipe.members]
     fitted = {name: TABLE[name].fit([data for data, _ in prepared], guide) for name in names}

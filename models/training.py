@@ -5,14 +5,16 @@ that was trained on tells nothing. So there are two runs of the same schedule: a
 of every entity's windows, watched on the last 10 %, which finds the step from which the hold-out only gets
 worse; then the *final* run on all windows, stopped at that step. Without `rehearse` (cross-fitting) only the
 final run is done.
+
+A run can be cut off after any epoch and gone on with from what a `Keeper` kept of it, to the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +25,13 @@ from jax import lax
 from numpy.typing import NDArray
 
 from . import vae
+from .course import BETA, EPOCHS, Course, Figures, Keeper, Phase, Progress, Report
 
 BATCH = 128
-BETA = 0.2
 WARM_UP_SHARE = 0.3
 PEAK_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
 CLIP_NORM = 1.0
-EPOCHS = 20  # reports in a run
 STACK = 8  # panels trained in one call; one shape, so one compilation
 WATCHED_ROWS = 1024  # rows of each split that the figures are taken over
 HOLD_OUT_SHARE = 0.1
@@ -50,33 +51,6 @@ class Job(NamedTuple):
 
     windows: NDArray[np.float32]
     owner: NDArray[np.int32]
-
-
-class Figures(NamedTuple):
-    """Means over windows, in nats; elbo = -(reconstruction + kl)."""
-
-    elbo: float
-    reconstruction: float
-    kl: float
-    active_units: int
-
-    @property
-    def loss(self) -> float:
-        """What training minimises once the KL has its full weight `BETA`."""
-        return self.reconstruction + BETA * self.kl
-
-
-class Report(NamedTuple):
-    """The figures of one panel after one epoch; `held_out` only in rehearsals, `warnings` only at the end."""
-
-    panel: int
-    phase: Literal["rehearsal", "final"]
-    epoch: int
-    epochs: int
-    steps: int
-    train: Figures
-    held_out: Figures | None
-    warnings: tuple[str, ...]
 
 
 class Fitted(NamedTuple):
@@ -99,6 +73,8 @@ class Plan(NamedTuple):
     """panels that are compiled for; missing ones are made up and thrown away"""
     condition: int = 0
     """C"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """of the network's matrix products in training; all else is float32"""
 
     @property
     def per_epoch(self) -> int:
@@ -106,28 +82,35 @@ class Plan(NamedTuple):
         return max(1, -(-self.steps // EPOCHS))
 
 
-Progress = Callable[[Report], None]
-
-
 class _Run(NamedTuple):
     weights: vae.Weights
     moments: optax.OptState
 
 
-def train(jobs: Sequence[Job], plan: Plan, progress: Progress | None = None) -> list[Fitted]:
-    """Train one VAE per job, at most `plan.width` of them; the same plan and jobs give the same weights."""
+def train(
+    jobs: Sequence[Job], plan: Plan, progress: Progress | None = None, keeper: Keeper | None = None
+) -> list[Fitted]:
+    """Train one VAE per job, at most `plan.width` of them; the same plan and jobs give the same weights.
+
+    What `keeper` has of them is gone on with; `progress` hears again all that was reported up to there.
+    """
     padded = [*jobs, *[jobs[-1]] * (plan.width - len(jobs))]
     rows = _bucket(max(len(job.windows) for job in padded))
     windows = jnp.asarray(np.stack([_padded(job.windows, rows) for job in padded]))
     whole = [_by_owner(job.owner) for job in padded]
+    size = windows.shape[-1] - plan.condition
+    course = Course(progress, keeper, jax.eval_shape(lambda: _begin(_keys(plan), size, plan.condition)))
     stops = np.full(plan.width, EPOCHS)
     if plan.rehearse:
-        splits = [_split(spans) for spans in whole]
-        shown = [_shown(train, held, plan, i) for i, (train, held) in enumerate(splits)]
-        _, history = _run(windows, shown, stops, plan, len(jobs), progress)
-        stops[: len(jobs)] = [_stop(reports, windows.shape[-1] - plan.condition) for reports in history]
+        if not course.rehearsed:
+            splits = [_split(spans) for spans in whole]
+            shown = [_shown(train, held, plan, i) for i, (train, held) in enumerate(splits)]
+            _run(windows, shown, stops, plan, len(jobs), course)
+        stops[: len(jobs)] = [
+            _stop(course.history(plan.first + i, "rehearsal"), size) for i in range(len(jobs))
+        ]
     shown = [_shown(spans, None, plan, i) for i, spans in enumerate(whole)]
-    weights, _ = _run(windows, shown, stops, plan, len(jobs), progress)
+    weights = _run(windows, shown, stops, plan, len(jobs), course)
     counts = jnp.asarray([len(job.windows) for job in padded], jnp.int32)
     lowest = np.asarray(_lowest(weights, windows, counts))
     host = jax.tree.map(np.asarray, weights)
@@ -152,29 +135,28 @@ def _run(
     stops: NDArray[np.int_],
     plan: Plan,
     wanted: int,
-    progress: Progress | None,
-) -> tuple[vae.Weights, list[list[Report]]]:
-    """One run of the whole stack, and the reports of its first `wanted` panels."""
-    keys = jnp.stack(
-        [jax.random.fold_in(jax.random.key(plan.seed), plan.first + i) for i in range(len(shown))]
-    )
-    size = windows.shape[-1] - plan.condition
-    run = _begin(keys, size, plan.condition)
+    course: Course,
+) -> vae.Weights:
+    """One run of the whole stack, from where it was; tells of its first `wanted` panels."""
+    keys, size = _keys(plan), windows.shape[-1] - plan.condition
+    dtype = jnp.bfloat16 if plan.precision == "bfloat16" else None
     draws = np.stack([s.draws for s in shown])
     train = jnp.asarray(np.stack([s.train for s in shown]))
     watched = [s.held_out for s in shown if s.held_out is not None]
     held = jnp.asarray(np.stack(watched)) if watched else None
-    history: list[list[Report]] = [[] for _ in range(wanted)]
-    for epoch in range(EPOCHS):
+    phase: Phase = "final" if held is None else "rehearsal"
+    run: _Run
+    run, done = course.begin(phase, _begin(keys, size, plan.condition))
+    for epoch in range(done, EPOCHS):
         going = jnp.asarray(epoch < stops)
         start = np.int32(epoch * plan.per_epoch)
-        run = _epoch(run, windows, jnp.asarray(draws[:, epoch]), keys, going, start)
+        run = _epoch(run, windows, jnp.asarray(draws[:, epoch]), keys, going, start, dtype)
         seen = _figures(run.weights, windows, train, keys)
         unseen = None if held is None else _figures(run.weights, windows, held, keys)
         for i in np.flatnonzero(epoch < stops[:wanted]).tolist():
             report = Report(
                 panel=plan.first + i,
-                phase="final" if unseen is None else "rehearsal",
+                phase=phase,
                 epoch=epoch + 1,
                 epochs=int(stops[i]),
                 steps=(epoch + 1) * plan.per_epoch,
@@ -182,12 +164,17 @@ def _run(
                 held_out=None if unseen is None else _one(unseen, i),
                 warnings=(),
             )
-            history[i].append(report)
             if report.epoch == report.epochs:
-                report = report._replace(warnings=diagnose(history[i], size))
-            if progress is not None:
-                progress(report)
-    return run.weights, history
+                history = [*course.history(report.panel, phase), report]
+                report = report._replace(warnings=diagnose(history, size))
+            course.tell(report)
+        course.keep(phase, epoch + 1, run)
+    return run.weights
+
+
+def _keys(plan: Plan) -> jax.Array:
+    base = jax.random.key(plan.seed)
+    return jnp.stack([jax.random.fold_in(base, plan.first + i) for i in range(plan.width)])
 
 
 def diagnose(history: Sequence[Report], size: int) -> tuple[str, ...]:
@@ -234,15 +221,21 @@ def _optimiser(steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.adamw(rate, weight_decay=WEIGHT_DECAY))
 
 
-def _batch_terms(weights: vae.Weights, w: jax.Array, key: jax.Array) -> vae.Terms:
+def _batch_terms(weights: vae.Weights, w: jax.Array, key: jax.Array, dtype: Any = None) -> vae.Terms:
     noise = jax.random.normal(key, (w.shape[0], vae.LATENT), jnp.float32)
-    model = vae.model_of(weights)
+    model = vae.model_of(weights, dtype)
     return jax.vmap(lambda w, n: vae.elbo_terms(model, w, n))(w, noise)
 
 
-@jax.jit
+@partial(jax.jit, static_argnums=6)
 def _epoch(
-    run: _Run, windows: jax.Array, draws: jax.Array, keys: jax.Array, going: jax.Array, start: jax.Array
+    run: _Run,
+    windows: jax.Array,
+    draws: jax.Array,
+    keys: jax.Array,
+    going: jax.Array,
+    start: jax.Array,
+    dtype: Any,
 ) -> _Run:
     """One epoch of a stack: windows [S, N, D], draws [S, steps, BATCH]; what is not `going` stands still."""
     per_epoch = draws.shape[1]
@@ -255,7 +248,7 @@ def _epoch(
             beta = BETA * jnp.minimum(number.astype(jnp.float32) / (WARM_UP_SHARE * total), 1.0)
 
             def loss(weights: vae.Weights) -> jax.Array:
-                terms = _batch_terms(weights, windows[rows], jax.random.fold_in(key, number + 1))
+                terms = _batch_terms(weights, windows[rows], jax.random.fold_in(key, number + 1), dtype)
                 return jnp.mean(terms.nll + beta * terms.kl)
 
             gradient = jax.grad(loss)(run.weights)

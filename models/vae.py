@@ -39,38 +39,42 @@ class Posterior(NamedTuple):
 class Encoder(nnx.Module):
     """x [..., D + C] -> posterior, by two hidden layers of 64 gelu units."""
 
-    def __init__(self, size: int, *, rngs: nnx.Rngs) -> None:
-        self.first = nnx.Linear(size, HIDDEN, rngs=rngs)
-        self.second = nnx.Linear(HIDDEN, HIDDEN, rngs=rngs)
-        self.mean = nnx.Linear(HIDDEN, LATENT, rngs=rngs)
-        self.log_variance = nnx.Linear(HIDDEN, LATENT, kernel_init=_small(0.1), rngs=rngs)
+    def __init__(self, size: int, dtype: Any, *, rngs: nnx.Rngs) -> None:
+        self.first = nnx.Linear(size, HIDDEN, dtype=dtype, rngs=rngs)
+        self.second = nnx.Linear(HIDDEN, HIDDEN, dtype=dtype, rngs=rngs)
+        self.mean = nnx.Linear(HIDDEN, LATENT, dtype=dtype, rngs=rngs)
+        self.log_variance = nnx.Linear(HIDDEN, LATENT, kernel_init=_small(0.1), dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> Posterior:
         """The posterior of each row."""
         hidden = nnx.gelu(self.second(nnx.gelu(self.first(x))))
-        return Posterior(self.mean(hidden), jnp.clip(self.log_variance(hidden), *LATENT_LOG_VARIANCE))
+        mean, log_variance = _single(self.mean(hidden)), _single(self.log_variance(hidden))
+        return Posterior(mean, jnp.clip(log_variance, *LATENT_LOG_VARIANCE))
 
 
 class Decoder(nnx.Module):
     """z and condition [..., 8 + C] -> mean of w [..., D], by two hidden layers of 64 gelu units."""
 
-    def __init__(self, size: int, condition: int, *, rngs: nnx.Rngs) -> None:
-        self.first = nnx.Linear(LATENT + condition, HIDDEN, rngs=rngs)
-        self.second = nnx.Linear(HIDDEN, HIDDEN, rngs=rngs)
-        self.mean = nnx.Linear(HIDDEN, size, kernel_init=_small(0.3), rngs=rngs)
+    def __init__(self, size: int, condition: int, dtype: Any, *, rngs: nnx.Rngs) -> None:
+        self.first = nnx.Linear(LATENT + condition, HIDDEN, dtype=dtype, rngs=rngs)
+        self.second = nnx.Linear(HIDDEN, HIDDEN, dtype=dtype, rngs=rngs)
+        self.mean = nnx.Linear(HIDDEN, size, kernel_init=_small(0.3), dtype=dtype, rngs=rngs)
 
     def __call__(self, z: jax.Array) -> jax.Array:
         """The mean of each window."""
         hidden = nnx.gelu(self.second(nnx.gelu(self.first(z))))
-        return self.mean(hidden)
+        return _single(self.mean(hidden))
 
 
 class VAE(nnx.Module):
-    """Encoder, decoder and the learned log-variance of the decoder's noise, for windows of `size` values."""
+    """Encoder, decoder and the learned log-variance of the decoder's noise, for windows of `size` values.
 
-    def __init__(self, size: int, condition: int = 0, *, rngs: nnx.Rngs) -> None:
-        self.encoder = Encoder(size + condition, rngs=rngs)
-        self.decoder = Decoder(size, condition, rngs=rngs)
+    Matrix products are computed in `dtype` (None: that of the weights); weights, and what comes out, are float32.
+    """
+
+    def __init__(self, size: int, condition: int = 0, dtype: Any = None, *, rngs: nnx.Rngs) -> None:
+        self.encoder = Encoder(size + condition, dtype, rngs=rngs)
+        self.decoder = Decoder(size, condition, dtype, rngs=rngs)
         self.noise = nnx.Param(jnp.zeros(size, jnp.float32))
 
     def noise_log_variance(self) -> jax.Array:
@@ -128,10 +132,10 @@ def weights_of(model: VAE) -> Weights:
     return {_dotted(path): leaf for path, leaf in jax.tree.leaves_with_path(model)}
 
 
-def model_of(weights: Weights) -> VAE:
+def model_of(weights: Weights, dtype: Any = None) -> VAE:
     """The module that holds these parameters; the inverse of `weights_of`, cheap and traceable."""
     size = weights["noise"].shape[-1]
-    names, structure = _skeleton(size, condition_of(weights))
+    names, structure = _skeleton(size, condition_of(weights), dtype)
     model: VAE = jax.tree.unflatten(structure, [weights[name] for name in names])
     return model
 
@@ -147,14 +151,18 @@ def _residual(model: VAE, x: jax.Array, z: jax.Array) -> jax.Array:
 
 
 @cache
-def _skeleton(size: int, condition: int) -> tuple[tuple[str, ...], Any]:
-    abstract = nnx.eval_shape(lambda: VAE(size, condition, rngs=nnx.Rngs(0)))
+def _skeleton(size: int, condition: int, dtype: Any) -> tuple[tuple[str, ...], Any]:
+    abstract = nnx.eval_shape(lambda: VAE(size, condition, dtype, rngs=nnx.Rngs(0)))
     names = tuple(_dotted(path) for path, _ in jax.tree.leaves_with_path(abstract))
     return names, jax.tree.structure(abstract)
 
 
 def _dotted(path: tuple[Any, ...]) -> str:
     return ".".join(str(key.name) for key in path if getattr(key, "name", "value") != "value")
+
+
+def _single(a: jax.Array) -> jax.Array:
+    return a.astype(jnp.float32)
 
 
 def _small(factor: float) -> Any:

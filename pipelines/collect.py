@@ -73,6 +73,15 @@ def spans(
     return [Span(part, first[part], last[part]) for part in parts if first[part] < last[part]]
 
 
+def held(spans: Sequence[Span], now: Sequence[Span]) -> bool:
+    """Whether all of `spans` lies within what is held `now`."""
+    there = {span.part: span for span in now}
+    return all(
+        span.part in there and there[span.part].first <= span.first and span.last <= there[span.part].last
+        for span in spans
+    )
+
+
 def read(
     consumer: Consumer, wanted: Sequence[Span], since_ms: int | None = None, until_ms: int | None = None
 ) -> Iterator[Batch]:

@@ -8,6 +8,7 @@ pieces, each in units of its own medians, make one history like what the final m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models import fitting
+from ..models.checkpoints import Checkpoints
+from ..models.course import EPOCHS, Report
 from ..models.panel import PanelParams, Scorer
 from ..models.scaling import evenly
-from ..models.training import EPOCHS, Report
 from ..thresholds.constants import FLOOR_SHARE
 from ..thresholds.smoothing import smooth
 from .sequences import Series
@@ -77,13 +79,14 @@ def fit(
     groups: Sequence[Sequence[int]],
     recipe: fitting.Recipe,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Crossfit:
     """Fit a panel per group of series, five times each: four folds, then on everything."""
     told = _Told(groups, progress)
     folds = [_Job(group, block) for group in groups for block in range(BLOCKS)]
     whole = [_Job(group, None) for group in groups]
-    rough = split(_fit_all(series, folds, recipe._replace(rehearse=False), told.of("fold")))
-    params = _fit_all(series, whole, recipe, told.of("final"))
+    rough = split(_fit_all(series, folds, recipe._replace(rehearse=False), told, "fold", checkpoints))
+    params = _fit_all(series, whole, recipe, told, "final", checkpoints)
     histories = []
     for group, final in zip(groups, split(params), strict=True):
         own = list(islice(rough, BLOCKS))
@@ -148,14 +151,18 @@ def _fit_all(
     series: Sequence[Series],
     jobs: Sequence[_Job],
     recipe: fitting.Recipe,
-    progress: Callable[[Report], None],
+    told: _Told,
+    stage: Literal["fold", "final"],
+    checkpoints: Checkpoints | None,
 ) -> PanelParams:
     """Panels [P, ...]; the examples are made as they are asked for, so that few are in memory at once."""
     examples = (
         [_examples(series[i], job.without, max(1, fitting.MOST_WINDOWS // len(job.group))) for i in job.group]
         for job in jobs
     )
-    return fitting.fit_panels(examples, recipe, progress)
+    on = fitting.devices_for(len(jobs), recipe)
+    keep = partial(checkpoints.of, stage) if checkpoints else None
+    return fitting.fit_panels(examples, recipe, told.of(stage), on, keep)
 
 
 class _Told:

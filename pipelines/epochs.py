@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..models.training import Figures, Report
+from ..models.course import Figures, Report
 from .crossfit import Step
 
 

@@ -7,6 +7,7 @@ registry.register(manifest(trained, ...), encoded(trained), signer)
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.artefact import Manifest, encode
+from ..models.checkpoints import Checkpoints
 from ..models.fitting import Recipe
 from ..models.packing import pack
 from ..models.panel import member_names
@@ -54,6 +56,8 @@ class Options(NamedTuple):
     steps: int = 800
     seed: int = 0
     time_of_day: bool = False
+    stack: int = Recipe().stack
+    precision: Literal["float32", "bfloat16"] = "float32"
     budget: Budget | None = None
     """None: the default for the number of entities."""
     rules: Rules = Rules()
@@ -76,6 +80,8 @@ class Trained(NamedTuple):
     """arrays of the baselines"""
     baselines: dict[str, Any]
     """what their scores are like"""
+    digest: str
+    """of the records, the options and the libraries: trainings with the same one give the same bytes on a machine"""
 
 
 def train(
@@ -84,8 +90,11 @@ def train(
     schema: FeatureSchema,
     options: Options,
     progress: Callable[[Step], None] | None = None,
+    checkpoints: Callable[[str], Checkpoints] | None = None,
 ) -> Trained:
     """Fit and calibrate a model version. The same series, options and machine give the same bytes.
+
+    `checkpoints` gives those of the training with a digest; what they have of it is gone on with.
 
     Raises:
         DataError: there is too little to train on; the text says how much, and what to do.
@@ -105,8 +114,17 @@ def train(
         if progress is not None:
             progress(step)
 
-    recipe = Recipe(options.members, options.steps, options.seed, time_of_day=options.time_of_day)
-    fitted = crossfit.fit(plan.series, plan.groups, recipe, hear)
+    recipe = Recipe(
+        options.members,
+        options.steps,
+        options.seed,
+        time_of_day=options.time_of_day,
+        stack=options.stack,
+        precision=options.precision,
+    )
+    digest = _digest(plan, schema, options)
+    kept = checkpoints(digest) if checkpoints else None
+    fitted = crossfit.fit(plan.series, plan.groups, recipe, hear, kept)
     entities = len(plan.series)
     beside, baselines = fit_beside(plan.series)
     budget = options.budget or default_budget(entities)
@@ -124,6 +142,7 @@ def train(
         options=options,
         beside=beside,
         baselines=baselines,
+        digest=digest,
     )
 
 
@@ -151,6 +170,8 @@ def manifest(trained: Trained, schema: FeatureSchema, stream: str, created: str,
             "seed": options.seed,
             "steps": options.steps,
             "time_of_day": options.time_of_day,
+            "stack": options.stack,
+            "precision": options.precision,
             "min_records": options.min_records,
             "min_span_s": options.min_span_us / 1e6,
             "budget": trained.budget.text,
@@ -234,6 +255,16 @@ def _row(
     half_life = slow_half_life(series.records)
     found = opening.opening_level(score, series.time_us, half_life=half_life, share=share, rules=rules)
     return opening.row(found, history.final.median, history.final.floor, half_life)
+
+
+def _digest(plan: Plan, schema: FeatureSchema, options: Options) -> str:
+    libraries = {name: installed(name) for name in LIBRARIES}
+    total = hashlib.sha256(repr((options, libraries, schema, plan.columns, plan.groups, plan.own)).encode())
+    for one in plan.series:
+        total.update(repr((one.entity, one.time_us.shape, one.values.shape, one.jump.shape)).encode())
+        for array in (one.time_us, one.values, one.jump):
+            total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
 
 
 def _few_days(plan: Plan, options: Options) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ CHAIN = (
     "models/vae.py",
     "models/members/*.py",
     "models/training.py",
+    "models/course.py",
     "pipelines/held.py",
     "pipelines/brokers/base.py",
     "errors.py",

@@ -82,13 +82,13 @@ def train(
     began = time.monotonic()
     if not json:
         notice("reading records")
-    gathered = _gather(settings, chosen, [*(data or []), *(more or [])], since, until)
+    gathered = _gather(settings, chosen, [*(data or []), *(more or [])], since, until, again=first)
     if not json:
         _say_gathered(gathered)
     watch = _Watch(quiet=json)
     with progress("training", 1.0) as update:
         try:
-            trained = learn(settings, chosen, gathered, lambda step: watch.hear(step, update))
+            trained = learn(settings, chosen, gathered, lambda step: watch.hear(step, update), notice)
         except TooFewRecords as fault:
             if not first:
                 raise
@@ -105,10 +105,10 @@ def train(
 
 
 def _gather(
-    settings: Settings, stream: Stream, paths: list[Path], since: str | None, until: str | None
+    settings: Settings, stream: Stream, paths: list[Path], since: str | None, until: str | None, again: bool
 ) -> Gathered:
     from ...errors import SettingsError
-    from ..learning import from_files, from_topics
+    from ..learning import cut_off, from_files, from_topics
     from ..when import parse_when
 
     if paths and (since or until):
@@ -133,6 +133,8 @@ def _gather(
             settings.decode,
             first.ms if first else None,
             last.ms if last else None,
+            # The topics have grown since; only on the same records can a training be gone on with.
+            cut_off(settings, stream) if again else (),
         )
     finally:
         broker.close()

@@ -8,13 +8,13 @@ members share. Larger is stranger, and never below 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from ..training import Report
+from ..course import Keeper, Report
 from ..whitening import Moments, Whitening
 
 
@@ -79,6 +79,10 @@ class Guide(NamedTuple):
     """panels that a compiled fit is made for; a stack may hold fewer"""
     time_of_day: bool = False
     """whether what is trained is conditioned on it"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """of the matrix products of a network's training"""
+    keeper: Keeper | None = None
+    """who remembers how far the stack is"""
 
 
 class Member(NamedTuple):

@@ -27,8 +27,10 @@ def fit(data: Sequence[FitData], guide: Guide) -> list[VaeParams]:
     """Train one VAE for each panel, in stacks."""
     condition = vae.CONDITION if guide.time_of_day else 0
     jobs = [training.Job(_rows(panel, guide.time_of_day), panel.owner) for panel in data]
-    plan = training.Plan(guide.seed, guide.steps, guide.rehearse, guide.first, guide.width, condition)
-    fitted = training.train(jobs, plan, guide.progress)
+    plan = training.Plan(
+        guide.seed, guide.steps, guide.rehearse, guide.first, guide.width, condition, guide.precision
+    )
+    fitted = training.train(jobs, plan, guide.progress, guide.keeper)
     return [VaeParams(one.weights, jnp.asarray(one.lowest)) for one in fitted]
 
 

@@ -15,6 +15,7 @@ from tocsin.detector.learning import from_topics, options_of
 from tocsin.detector.registry import open_registry
 from tocsin.detector.settings import Settings, load
 from tocsin.errors import DataError, TooFewRecords
+from tocsin.models.checkpoints import GOES_ON
 from tocsin.pipelines.brokers.embedded import EmbeddedBroker
 from tocsin.pipelines.plan import make_plan
 
@@ -154,6 +155,23 @@ def test_any_other_failure_of_the_training_ends_it(
     with pytest.raises(DataError, match=r"exit code 1.*\nwhat it said") as failed:
         first_model(embedded, settings, settings.streams[0], tmp_path, lambda *_: None, lambda: False)
     assert not isinstance(failed.value, TooFewRecords)
+
+
+def test_that_the_training_goes_on_from_a_checkpoint_is_logged_once(
+    embedded: EmbeddedBroker,
+    configured: Callable[..., Settings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings, heard = configured("min_records = 100"), []
+    program = f"import time; print('{GOES_ON} of ...', flush=True); time.sleep(1.5)"
+    monkeypatch.setattr(bootstrap, "train_command", lambda *_: [sys.executable, "-c", program])
+    send(embedded, hour(), slice(0, 100))
+    with caplog.at_level("INFO"):
+        stream = settings.streams[0]
+        first_model(embedded, settings, stream, tmp_path, lambda *_: heard.append(1), lambda: len(heard) > 40)
+    assert caplog.messages.count("the first training goes on from a checkpoint") == 1
 
 
 def test_what_was_counted_may_be_too_few_to_train_on(

@@ -15,7 +15,7 @@ from tocsin.models.packing import pack, unpack
 from tocsin.models.panel import Scorer
 from tocsin.models.registry import Registry
 from tocsin.models.signing import ensure_pair, trust
-from tocsin.pipelines import crossfit, sequences
+from tocsin.pipelines import crossfit, sequences, training
 from tocsin.pipelines.plan import make_plan
 from tocsin.pipelines.records import NO_TIME, Records
 from tocsin.pipelines.schema import FeatureSchema
@@ -73,6 +73,23 @@ def test_the_time_of_day_is_the_versions_own_and_few_days_are_said(fleet, schema
     assert manifest(trained, schema, "fleet", "", 0.0).training["time_of_day"] is True
     (said,) = [warning for warning in trained.warnings if "time_of_day" in warning]
     assert "3 of 3 entities have records of less than 3 days" in said
+
+
+def test_the_digest_is_of_all_that_the_bits_depend_on(fleet, schema, monkeypatch) -> None:
+    def digest(series, options=OPTIONS):
+        return training._digest(plan_of(series, min_records=200), schema, options)
+
+    series, _ = collected(fleet)
+    again, _ = collected(fleet)
+    found = digest(series)
+    assert digest(again) == found
+    assert digest(series, OPTIONS._replace(seed=1)) != found
+    for field in ("time_us", "values", "jump"):
+        moved = getattr(again[0], field).copy()
+        moved.flat[-1] += 1  # the last feature's, which is never missing
+        assert digest([again[0]._replace(**{field: moved}), *again[1:]]) != found
+    monkeypatch.setattr(training, "installed", lambda name: "99")
+    assert digest(series) != found
 
 
 def test_profile_panels_and_rows(trained) -> None:

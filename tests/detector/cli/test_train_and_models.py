@@ -146,6 +146,25 @@ def test_too_few_records_fail_and_tell_the_daemon_to_try_later(
     assert "too few records to train on: of 2 entities the longest" in err
 
 
+def test_the_daemons_training_goes_on_with_the_records_that_one_was_cut_off_on(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOCSIN__REGISTRY__PATH", "other")
+    left = home / "other" / "hosts" / ".training-0123"
+    left.mkdir(parents=True, mode=0o700)
+    held = [[["telemetry", 0], 0, 300], [["telemetry", 1], 0, 310]]
+    for spans, first, read in (
+        (held, True, 610),
+        (held, False, 640),
+        ([[["telemetry", 0], 0, 9999]], True, 640),
+    ):
+        (left / "beside.json").write_text(json.dumps(spans))
+        code, out, err = run("train", "--since", "start", "--json", *(["--first"] if first else []))
+        assert code == 0, err
+        assert json.loads(out)["read"]["read"] == read
+        assert "is not used: it is of a training on other records" in err
+
+
 def test_show_verify_and_export(run: Run, home: Path) -> None:
     code, out, _ = run("models", "show", "v0001", "--json")
     assert code == 0
