@@ -124,7 +124,6 @@ def make_stand(
     profile: str = "shared",
     known: int | None = None,
     versions: int = 2,
-    time_of_day: bool = False,
     **incidents: Any,
 ) -> Stand:
     """Train versions on the first `known` entities up to `until_us`, each with another seed, and load them."""
@@ -152,8 +151,7 @@ def make_stand(
     )
     gathered = Gathered(series, counts, schema, Counter())
     for seed in range(versions):
-        train = msgspec.structs.replace(settings.train, seed=seed, time_of_day=time_of_day)
-        told = msgspec.structs.replace(settings, train=train)
+        told = msgspec.structs.replace(settings, train=msgspec.structs.replace(settings.train, seed=seed))
         trained = learn(told, stream, gathered)
         register(told, stream, trained, schema, STAMP["created_at"], 0.0)
     registry = open_registry(settings, stream)
