@@ -67,7 +67,8 @@ def trail(changes: Iterable[Versioned | Unloadable]) -> list[AuditEntry]:
     state = START
     for one in changes:
         if isinstance(one, Unloadable):
-            entries.append(AuditEntry(one.version, one.kind or "unreadable", "", "", "", {}, {}, "", one.why))
+            effect = f"refused: {one.why}" if one.unsealed else one.why
+            entries.append(AuditEntry(one.version, one.kind or "unreadable", "", "", "", {}, {}, "", effect))
             continue
         following = apply(state, one)
         entries.append(_entry(state, following, one))

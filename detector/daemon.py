@@ -120,10 +120,11 @@ class Daemon:
                 stream = new.stream(runner.stream.name)
                 if settings_hash(new, stream) != settings_hash(self.settings, runner.stream):
                     log.info("the configuration has changed", extra={"stream": stream.name})
-                fixed = (runner.stream, self.settings.kafka, self.settings.state)
-                if (stream, new.kafka, new.state) != fixed:
+                now = self.settings
+                fixed = (runner.stream, now.kafka, now.state, now.control, now.registry)
+                if (stream, new.kafka, new.state, new.control, new.registry) != fixed:
                     log.warning(
-                        "changes of [stream], [kafka] and [state] act at the next start",
+                        "changes of [stream], [kafka], [state], [control] and [registry] act at the next start",
                         extra={"stream": stream.name},
                     )
                 if runner.rulings is not None:

@@ -23,6 +23,7 @@ from .settings_kinds import SECRET, Duration, plain
 from .settings_pages import Field, fields
 from .settings_sections import (
     SECTIONS,
+    Control,
     Decode,
     Http,
     Incidents,
@@ -37,6 +38,7 @@ from .settings_source import Given, Sources, Table, cache_folder, config_folder,
 from .settings_stream import Stream
 
 __all__ = [
+    "Control",
     "Decode",
     "Duration",
     "Forward",
@@ -69,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[Stream, ...]
     kafka: Kafka = Kafka()
     registry: Registry = Registry()
+    control: Control = Control()
     thresholds: Thresholds = Thresholds()
     incidents: Incidents = Incidents()
     train: Train = Train()
@@ -179,6 +182,7 @@ def settings_hash(settings: Settings, stream: Stream) -> str:
         "start",
         "late_after",
         "runbook",
+        "signed_from",
     )
     content = {
         "stream": {key: value for key, value in plain(stream).items() if key not in ignored},
@@ -187,6 +191,8 @@ def settings_hash(settings: Settings, stream: Stream) -> str:
         "decode": plain(settings.decode),
         "state": {key: value for key, value in plain(settings.state).items() if not key.endswith("_every")},
     }
+    if settings.control.require_signature:
+        content["control"] = {"signed_from": stream.signed_from}
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 

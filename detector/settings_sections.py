@@ -79,6 +79,19 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True):
     ) = None
 
 
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may change what decides."""
+
+    require_signature: Annotated[
+        bool,
+        Meta(
+            description="Only changes of the control topic act that a key of `[registry] public_keys` has signed, for "
+            "that stream and that place; others are refused, counted and audited. Set it alike for all daemons and "
+            "commands."
+        ),
+    ] = False
+
+
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     """How many false alerts are accepted; everything else about thresholds follows from the data."""
 
@@ -320,6 +333,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "stream": Stream,
     "kafka": Kafka,
     "registry": Registry,
+    "control": Control,
     "thresholds": Thresholds,
     "incidents": Incidents,
     "train": Train,
