@@ -28,6 +28,7 @@ from .changes import (
     Versioned,
     decode,
     encode,
+    key_of,
     kind_of,
     message_of,
 )
@@ -235,13 +236,16 @@ def publish(
     first acts nowhere.
 
     Raises:
-        DeliveryFailed: the broker did not acknowledge it, it is not on the topic afterwards, or others were always first.
+        DeliveryFailed: the broker did not acknowledge it, it is not on the topic afterwards, or others were always
+            first.
         SignatureError: it must be signed (seals are required, or it is large) and cannot be here.
     """
     message = to_message(change, artefacts)
     consumer, producer = broker.consumer(), broker.producer()
     try:
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
+            if attempt:  # a key of its own, so that compaction takes nothing
+                message = message._replace(key=b"%s/%d" % (key_of(change), attempt))
             place = consumer.end_offsets([(topic, 0)])[topic, 0]
             headers = [*message.headers, *_sealed(consumer, topic, place, message, artefacts)]
             producer.produce(topic, message.value, message.key, partition=0, headers=headers)
@@ -253,7 +257,7 @@ def publish(
         consumer.close()
         producer.close()
     raise DeliveryFailed(
-        f"{ATTEMPTS} times others published on {topic!r} in the same moment, and a signature holds for one place alone. "
+        f"{ATTEMPTS} times others published on {topic!r} in the same moment, and a signature holds for one place. "
         "Nothing was changed; try again."
     )
 
@@ -279,8 +283,8 @@ def _sealed(consumer: Consumer, topic: str, place: int, message: Message, artefa
     except SignatureError as fault:
         if artefacts.sealed_from is not None:
             raise SignatureError(
-                f"[control] require_signature is set, and a change cannot be signed here: {fault}. Publish it where the "
-                "key is, or name it as [registry] private_key."
+                f"[control] require_signature is set, and a change cannot be signed here: {fault}. Publish it where "
+                "the key is, or name it as [registry] private_key."
             ) from None
         log.info("a change is published without a signature", extra={"why": str(fault)})
         return []

@@ -47,8 +47,9 @@ class ControlFeed:
         if self.unsealed and rulings.effective().in_force.model is None:
             raise SignatureError(
                 f"[control] require_signature is set, but no signed change of {topic} lets a model serve; "
-                f"{self.unsealed} changes are refused, up to {rulings.newest}. If all of them are yours, from before the "
-                f"setting, set [stream] signed_from = {rulings.newest + 1}; else run `tocsin models promote VERSION`."
+                f"{self.unsealed} changes are refused, up to {rulings.newest}. If all of them are yours, from before "
+                f"the setting, set [stream] signed_from = {rulings.newest + 1}; else run `tocsin models "
+                "promote VERSION`."
             )
 
     def arrived(self) -> list[Arrived]:

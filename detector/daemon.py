@@ -25,6 +25,7 @@ from . import metric_defs as defs
 from .clocks import Clocks
 from .control import artefacts_of, publish
 from .http import Server, Sources
+from .http_access import access_of
 from .intended import reloaded
 from .metrics import Metrics
 from .runner import StreamRunner
@@ -61,6 +62,7 @@ class Daemon:
             settings.http.port,
             self.metrics.registry,
             Sources(self._healthy, self._ready, self._status, self._entities, self._entity),
+            access_of(settings.http),
         )
         self._who = {
             "host": socket.gethostname(),

@@ -153,8 +153,8 @@ class Rulings:
         now = self._states[version].in_force
         if now.model is None:
             raise StateError(
-                f"No change of the control topic up to {version} lets a model serve. Where earlier ones are refused for "
-                "want of a signature, set [stream] signed_from to the first version that has one."
+                f"No change of the control topic up to {version} lets a model serve. Where earlier ones are refused "
+                "for want of a signature, set [stream] signed_from to the first version that has one."
             )
         model = self.model(now.model)
         entities = model.version.trained_entities

@@ -55,8 +55,7 @@ def seal(stream: str, version: int, previous: str, value: bytes, sign: Sign) -> 
 
 def checked(stream: str, entry: Entry, verify: Verify) -> Seal:
     """The seal of a change. Raises SignatureError where it has none that holds at this place of this stream."""
-    headers = dict(entry.headers)
-    signature, previous = headers.get(SIGNATURE), (headers.get(PREVIOUS) or b"").decode("ascii", "replace")
+    signature, previous = dict(entry.headers).get(SIGNATURE), _previous(entry)
     what = f"change {entry.version} of the control topic"
     if signature is None:
         raise SignatureError(f"{what} is not signed")
@@ -64,7 +63,12 @@ def checked(stream: str, entry: Entry, verify: Verify) -> Seal:
         raise SignatureError(f"{what} does not name the signed change before it")
     covered = _covered(stream, entry.version, previous, entry.value)
     verify(covered, signature, f"{what}, if it was published here and for the stream {stream!r}")
-    return Seal(hashlib.sha256(covered).hexdigest(), previous)
+    return Seal(link_of(stream, entry), previous)
+
+
+def link_of(stream: str, entry: Entry) -> str:
+    """The link of a change, whether its seal holds or not."""
+    return hashlib.sha256(_covered(stream, entry.version, _previous(entry), entry.value)).hexdigest()
 
 
 def last_link(stream: str, entries: Iterable[Entry], verify: Verify) -> str:
@@ -76,6 +80,10 @@ def last_link(stream: str, entries: Iterable[Entry], verify: Verify) -> str:
         except SignatureError:
             continue
     return link
+
+
+def _previous(entry: Entry) -> str:
+    return (dict(entry.headers).get(PREVIOUS) or b"").decode("ascii", "replace")
 
 
 def _covered(stream: str, version: int, previous: str, value: bytes) -> bytes:

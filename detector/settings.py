@@ -19,6 +19,7 @@ import msgspec
 from ..errors import SettingsError
 from .settings_forward import Forward
 from .settings_group import Group
+from .settings_hidden import HIDDEN, redacted, secrets
 from .settings_kinds import SECRET, Duration, plain
 from .settings_pages import Field, fields
 from .settings_sections import (
@@ -38,6 +39,7 @@ from .settings_source import Given, Sources, Table, cache_folder, config_folder,
 from .settings_stream import Stream
 
 __all__ = [
+    "HIDDEN",
     "Control",
     "Decode",
     "Duration",
@@ -59,10 +61,12 @@ __all__ = [
     "load",
     "plain",
     "redacted",
+    "secrets",
     "settings_hash",
     "with_changes",
 ]
-HIDDEN = "********"
+FILES = {"forward": ("header_file",), "http": ("tls_cert", "tls_key", "tls_ca")}
+"""Settings that name files, which stand beside the file that names them."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,9 +127,10 @@ def load(
         if section != "stream"
     }
     kwargs["registry"] = _absolute(kwargs["registry"], sources)
-    if kwargs["forward"].header_file:
-        placed = _place(sources, "forward", "header_file", kwargs["forward"].header_file)
-        kwargs["forward"] = msgspec.structs.replace(kwargs["forward"], header_file=placed)
+    for section, keys in FILES.items():
+        given_files = {key: path for key in keys if (path := getattr(kwargs[section], key))}
+        placed = {key: _place(sources, section, key, path) for key, path in given_files.items()}
+        kwargs[section] = msgspec.structs.replace(kwargs[section], **placed)
     settings = Settings(streams=_streams(sources), file=str(path) if path else None, **kwargs)
     _check_together(settings, sources)
     return settings
@@ -147,25 +152,6 @@ def with_changes(incidents: Incidents, changed: Mapping[str, object]) -> Inciden
         return msgspec.convert({**plain(incidents), **values}, Incidents, dec_hook=_decode)
     except (msgspec.ValidationError, ValueError) as wrong:
         raise SettingsError(f"the change {values} of [incidents] is not allowed: {wrong}") from None
-
-
-def redacted(settings: Settings) -> dict[str, Any]:
-    """All settings as plain values, with every secret hidden: safe to print and to log."""
-    content: dict[str, Any] = plain(settings)
-    properties = content["kafka"]["librdkafka"]
-    content["kafka"]["librdkafka"] = {
-        name: HIDDEN if SECRET.search(name) else properties[name] for name in properties
-    }
-    if content["forward"]["url"]:
-        content["forward"]["url"] = HIDDEN
-    return content
-
-
-def secrets(settings: Settings) -> tuple[str, ...]:
-    """The values that must never be shown, for the filter of the logs."""
-    properties = settings.kafka.librdkafka
-    found = [str(value) for name, value in properties.items() if SECRET.search(name)]
-    return tuple(value for value in (*found, settings.forward.url or "") if len(value) >= 4)
 
 
 def settings_hash(settings: Settings, stream: Stream) -> str:

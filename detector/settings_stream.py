@@ -187,8 +187,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     signed_from: Annotated[
         int,
         Meta(
-            description="With `[control] require_signature`: the first version of the control topic that must be signed. "
-            "Earlier ones act as they did before it was set.",
+            description="With `[control] require_signature`: the first version of the control topic that must be "
+            "signed. Earlier ones act as they did before it was set.",
             ge=0,
         ),
     ] = 0

@@ -11,10 +11,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from ...errors import BrokerError, BrokerUnavailable, UnknownTopic
 from .base import BEGINNING, END, Batch, DataLoss, Events, OnAssign, OnRevoke, Part, Start
+from .config import NO_GROUP
 from .faults import (
     END_OF_PARTITION,
     EVICTED,
     FORBIDDEN,
+    GROUP_FORBIDDEN,
     LEADER_MOVES,
     LOG,
     OFFSET_GONE,
@@ -236,6 +238,8 @@ class KafkaConsumer:
         elif code == EVICTED:
             self._evictions += 1
             LOG.warning("the group has dropped this member, it joins again: %s", error.str())
+        elif code == GROUP_FORBIDDEN and self._group == NO_GROUP:
+            LOG.debug("the client asked for a group, which it does not need: %s", error)
         elif error.fatal() or code in FORBIDDEN | REFUSED_LOGIN:
             what = f"Reading topic '{topic}'" if topic else "Reading"
             raise typed(error, f"{what} as group '{self._group}'", self._bootstrap)

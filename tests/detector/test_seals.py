@@ -164,7 +164,9 @@ def test_a_start_over_changes_from_before_the_setting_says_what_to_set(
         return Rulings(settings, lambda name: name)  # type: ignore[arg-type, return-value]
 
     with ThreadPoolExecutor(1) as loader:
-        with pytest.raises(SignatureError, match=r"2 changes are refused, up to 1.*signed_from = 2; else run"):
+        with pytest.raises(
+            SignatureError, match=r"2 changes are refused, up to 1.*signed_from = 2; else run"
+        ):
             ControlFeed(broker, control, ada, rulings(), loader)
         kept = rulings()
         feed = ControlFeed(broker, control, ada._replace(sealed_from=2), kept, loader)

@@ -25,7 +25,6 @@ from types import TracebackType
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-
 from rigs.certificates import Authority
 
 LIB = Path(__file__).resolve().parents[1] / "kafka" / "lib"
