@@ -46,15 +46,16 @@ demo: install ## everything on this machine: telemetry, a fault, an alert, a rec
 
 # What starts brokers and daemons runs by itself: it measures times, and two of it would disturb each other.
 REAL := tests/contract tests/acceptance tests/test_rigs.py
-# Minutes more of it, about what stands around the daemon.
-AROUND := tests/deploy/test_stack.py tests/acceptance/test_collectd.py tests/acceptance/test_rekey.py
+# Minutes more of it: what stands around the daemon, and whole timelines of what quicker tests hold in its parts.
+AROUND := tests/deploy/test_stack.py tests/acceptance/test_collectd.py tests/acceptance/test_rekey.py \
+	tests/acceptance/test_exactly_once.py tests/acceptance/test_secured.py tests/detector/cli/test_killed_training.py
 PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml
 
 test: install kafka ## all tests
 	$(PYTEST) --cov-report= -n 2 --dist loadfile $(REAL:%=--ignore=%) $(AROUND:%=--ignore=%) tests
 	$(PYTEST) --cov-append --cov-report=term:skip-covered -m "not demo" $(AROUND:%=--ignore=%) $(REAL)
 
-test-around: install kafka ## what the containers run, collectd, rekeying: with the real programs (5 minutes)
+test-around: install kafka ## what the containers run, collectd, rekeying, exactly once, a secured cluster (8 minutes)
 	$(PYTEST) --cov-report= $(AROUND)
 
 test-demo: install ## the demo, with its fault and without, end to end (10 minutes; wants an idle machine)

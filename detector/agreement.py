@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import ArtefactError, SignatureError
 from ..pipelines.brokers.base import Broker
 from .changes import Versioned, fold
-from .control import artefacts_of, read_all
+from .control import Unloadable, artefacts_of, read_all
 from .intended import differences
 from .registry import open_registry, trusted_keys
 from .settings import Settings, Stream
@@ -15,6 +15,7 @@ from .topics import Finding
 def look(broker: Broker, settings: Settings, stream: Stream) -> list[Finding]:
     """Where they do not. The stream's topics are there."""
     changes = read_all(broker, stream.control, artefacts_of(settings, stream))
+    refused = [one.version for one in changes if isinstance(one, Unloadable) and one.unsealed]
     in_force = fold([one for one in changes if isinstance(one, Versioned)]).in_force
     found = [
         Finding(
@@ -26,6 +27,18 @@ def look(broker: Broker, settings: Settings, stream: Stream) -> list[Finding]:
         )
         for name, (mine, theirs) in differences(in_force, settings).items()
     ]
+    if refused:
+        found.append(
+            Finding(
+                stream.name,
+                f"control topic {stream.control}",
+                f"holds changes that no trusted key signed for their place: {', '.join(map(str, refused[:10]))}"
+                f"{' …' * (len(refused) > 10)}",
+                "they act nowhere, and `tocsin audit list` shows them; for those from before [control] "
+                "require_signature set [stream] signed_from",
+                fatal=False,
+            )
+        )
     registry = open_registry(settings, stream)
     if not registry.versions():
         note = "the daemon will train one from what the topics hold, or run `tocsin train`"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ..pipelines.brokers import Broker
-from .changelog import Decision
+from ..pipelines.brokers.base import Broker, Part
+from .changelog import Decision, Restored
 from .changes import START, Effective, Feedback, InForce, Resolve, Revert, Versioned, Word, apply, kind_of
 from .control import Unloadable
 from .restore import read_changelog
@@ -30,21 +30,36 @@ def decided(broker: Broker, stream: Stream) -> list[Decided]:
     Raises:
         StateError: a value of the changelog is corrupt or of a newer format.
     """
+    found = _restored(broker, stream)
+    listed = [Decided(topic, one) for (topic, _), restored in found.items() for one in restored.decisions]
+    return sorted(
+        listed, key=lambda d: (d.decision.time_us, d.topic, d.decision.partition, d.decision.offset)
+    )
+
+
+def applied(broker: Broker, stream: Stream) -> dict[int, str]:
+    """The changes that partitions have applied, by version, with the name of one that did.
+
+    Raises:
+        StateError: a value of the changelog is corrupt or of a newer format.
+    """
+    named = ((f"{topic}/{p}", found) for (topic, p), found in _restored(broker, stream).items())
+    return {one.version: part for part, found in named for one in found.applied if one.version >= 0}
+
+
+def _restored(broker: Broker, stream: Stream) -> dict[Part, Restored]:
+    """What the changelog says of all partitions; nothing where there is none yet."""
     admin = broker.admin()
     try:
         topics = admin.topics()
     finally:
         admin.close()
     if stream.changelog not in topics:
-        return []
+        return {}
     parts = [
         (topic, p) for topic in stream.scored if topic in topics for p in range(topics[topic].partitions)
     ]
-    found = read_changelog(broker, stream.changelog, parts, lambda: None)
-    listed = [Decided(topic, one) for (topic, _), restored in found.items() for one in restored.decisions]
-    return sorted(
-        listed, key=lambda d: (d.decision.time_us, d.topic, d.decision.partition, d.decision.offset)
-    )
+    return read_changelog(broker, stream.changelog, parts, lambda: None)
 
 
 class AuditEntry(NamedTuple):
@@ -67,7 +82,8 @@ def trail(changes: Iterable[Versioned | Unloadable]) -> list[AuditEntry]:
     state = START
     for one in changes:
         if isinstance(one, Unloadable):
-            entries.append(AuditEntry(one.version, one.kind or "unreadable", "", "", "", {}, {}, "", one.why))
+            effect = f"refused: {one.why}" if one.unsealed else one.why
+            entries.append(AuditEntry(one.version, one.kind or "unreadable", "", "", "", {}, {}, "", effect))
             continue
         following = apply(state, one)
         entries.append(_entry(state, following, one))

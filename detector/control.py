@@ -1,17 +1,19 @@
-"""The control topic in use: publish a change, read them all, keep large ones as signed files in the registry.
+"""The control topic in use: publish a change under its seal, read them all, keep large ones as files in the registry.
 
 A change over 256 KiB does not travel: its JSON lies in `<registry>/<stream>/changes/<sha256>` with its
 signature beside it in `<sha256>.sig`, and the topic carries the hash. What cannot be loaded (missing,
-altered, signed by somebody else, of a newer schema) comes back as `Unloadable`: the daemon keeps what it
-has and says so.
+altered, signed by somebody else, of a newer schema) and, with `[control] require_signature`, what is not
+sealed comes back as `Unloadable`: the daemon keeps what it has and says so.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,22 +28,22 @@ from .changes import (
     Versioned,
     decode,
     encode,
+    key_of,
     kind_of,
     message_of,
 )
 from .registry import private_key, trusted_keys
+from .seals import Entry, Sign, Verify, checked, last_link, seal
 from .settings import Settings, Stream
-from .wire import Message
+from .wire import Headers, Message
 
-Sign = Callable[[bytes], bytes]
-"""A signature of the bytes given."""
-Verify = Callable[[bytes, bytes, str], object]
-"""Of data, signature and what it is; raises SignatureError where the signature is not a trusted key's."""
+log = logging.getLogger(__name__)
 
 # What is signed begins with this, so that a signature of something else made with the same key never fits.
 SIGNED_AS = b"tocsin change artefact 1\n"
 LARGEST_BYTES = 1 << 30
 STALL_S = 30.0
+ATTEMPTS = 10  # to publish where others publish at the same moment: a seal holds for one place alone
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -51,14 +53,19 @@ class Unloadable(NamedTuple):
     version: int
     kind: str
     why: str
+    unsealed: bool = False
+    """It was refused for want of a seal that holds."""
 
 
 class Artefacts(NamedTuple):
-    """Where large changes of a stream lie. `sign` is None where this process only reads."""
+    """Where large changes of a stream lie, and who vouches for all. `sign` is None where this process only reads."""
 
     folder: Path
     verify: Verify
     sign: Sign | None = None
+    stream: str = ""
+    sealed_from: int | None = None
+    """The first version that must be sealed; None: none must."""
 
 
 def artefact_folder(registry: Path, stream: str) -> Path:
@@ -96,15 +103,21 @@ def to_message(change: Change, artefacts: Artefacts) -> Message:
     return message_of(stored)
 
 
-def from_message(version: int, value: bytes | None, artefacts: Artefacts) -> Versioned | Unloadable:
+def from_message(
+    version: int, value: bytes | None, artefacts: Artefacts, headers: Headers | None = None
+) -> Versioned | Unloadable:
     """The change of a message, out of its artefact where it has one; never raises for bad content."""
     what = f"change {version} of the control topic"
     kind = ""
     try:
         change: OnTopic = decode(value, what)
-        kind = kind_of(change)
+        kind = change.of if isinstance(change, Stored) else kind_of(change)
+        if artefacts.sealed_from is not None and version >= artefacts.sealed_from:
+            try:
+                checked(artefacts.stream, Entry(version, value or b"", headers or []), artefacts.verify)
+            except SignatureError as fault:
+                return Unloadable(version, kind, str(fault), unsealed=True)
         if isinstance(change, Stored):
-            kind = change.of
             change = _load(change, artefacts, what)
     except (DataError, SignatureError) as fault:
         return Unloadable(version, kind, str(fault))
@@ -192,55 +205,114 @@ def read_all(
     broker: Broker, topic: str, artefacts: Artefacts, begin: int = BEGINNING
 ) -> list[Versioned | Unloadable]:
     """Every change of the control topic, in order. UnknownTopic where it does not exist."""
-    consumer = broker.consumer(headers=False)
+    consumer = broker.consumer()
     try:
         return [
-            from_message(offset, value, artefacts)
-            for batch in read_to_end(consumer, [(topic, 0)], begin)
-            for offset, value in zip(batch.offset, batch.value, strict=True)
-            if value is not None
+            from_message(entry.version, entry.value, artefacts, entry.headers)
+            for entry in entries(consumer, topic, begin)
         ]
     finally:
         consumer.close()
 
 
+def entries(
+    consumer: Consumer, topic: str, begin: int = BEGINNING, stall_s: float = STALL_S
+) -> Iterator[Entry]:
+    """The messages of the control topic up to its end as it is now, tombstones left out."""
+    for batch in read_to_end(consumer, [(topic, 0)], begin, stall_s):
+        yield from of_batch(batch)
+
+
+def of_batch(batch: Batch) -> Iterator[Entry]:
+    """The messages of a batch that a consumer of the control topic got, tombstones left out."""
+    headers = batch.headers or [None] * batch.size
+    for offset, value, found in zip(batch.offset, batch.value, headers, strict=True):
+        if value is not None:
+            yield Entry(offset, value, list(found or ()))
+
+
 def publish(
     broker: Broker, topic: str, change: Change, artefacts: Artefacts, timeout_s: float = STALL_S
 ) -> int:
-    """Publish a change and return its version, read back from the topic.
+    """Publish a change, sealed where there is a key for it, and return its version, read back from the topic.
+
+    Where seals are required and somebody else took the place that this one was made for, it is published again; the
+    first acts nowhere.
 
     Raises:
-        DeliveryFailed: the broker did not acknowledge it, or it is not on the topic afterwards.
-        SignatureError: it is large and cannot be signed here.
+        DeliveryFailed: the broker did not acknowledge it, it is not on the topic afterwards, or others were always
+            first.
+        SignatureError: it must be signed (seals are required, or it is large) and cannot be here.
     """
     message = to_message(change, artefacts)
-    consumer, producer = broker.consumer(headers=False), broker.producer()
+    consumer, producer = broker.consumer(), broker.producer()
     try:
-        before = consumer.end_offsets([(topic, 0)])[topic, 0]
-        producer.produce(topic, message.value, message.key, partition=0, headers=message.headers)
-        producer.flush(timeout_s)
-        for batch in read_to_end(consumer, [(topic, 0)], before, timeout_s):
-            for offset, key in zip(batch.offset, batch.key, strict=True):
-                if key == message.key:
-                    return offset
+        for attempt in range(ATTEMPTS):
+            if attempt:  # a key of its own, so that compaction takes nothing
+                message = message._replace(key=b"%s/%d" % (key_of(change), attempt))
+            place = consumer.end_offsets([(topic, 0)])[topic, 0]
+            headers = [*message.headers, *_sealed(consumer, topic, place, message, artefacts)]
+            producer.produce(topic, message.value, message.key, partition=0, headers=headers)
+            producer.flush(timeout_s)
+            found = _found(consumer, topic, place, message, timeout_s)
+            if found == place or artefacts.sealed_from is None:
+                return found
     finally:
         consumer.close()
         producer.close()
+    raise DeliveryFailed(
+        f"{ATTEMPTS} times others published on {topic!r} in the same moment, and a signature holds for one place. "
+        "Nothing was changed; try again."
+    )
+
+
+def _found(consumer: Consumer, topic: str, begin: int, message: Message, timeout_s: float) -> int:
+    for batch in read_to_end(consumer, [(topic, 0)], begin, timeout_s):
+        for offset, key in zip(batch.offset, batch.key, strict=True):
+            if key == message.key:
+                return offset
     raise DeliveryFailed(
         f"The change was acknowledged but is not on {topic!r}. Was the topic deleted meanwhile?"
     )
 
 
-def artefacts_of(settings: Settings, stream: Stream) -> Artefacts:
-    """Where a stream's large changes lie, signed and verified by the keys of `[registry]`.
+def _sealed(consumer: Consumer, topic: str, place: int, message: Message, artefacts: Artefacts) -> Headers:
+    """The headers that seal a message at a place; none where it need not be and there is no key."""
+    try:
+        if artefacts.sign is None:
+            raise SignatureError("this process only reads")
+        known = (one for one in entries(consumer, topic) if one.version < place)
+        previous = last_link(artefacts.stream, known, artefacts.verify)
+        return seal(artefacts.stream, place, previous, message.value or b"", artefacts.sign)
+    except SignatureError as fault:
+        if artefacts.sealed_from is not None:
+            raise SignatureError(
+                f"[control] require_signature is set, and a change cannot be signed here: {fault}. Publish it where "
+                "the key is, or name it as [registry] private_key."
+            ) from None
+        log.info("a change is published without a signature", extra={"why": str(fault)})
+        return []
 
-    Keys are read when a large change is met, so small ones need none.
+
+def artefacts_of(settings: Settings, stream: Stream) -> Artefacts:
+    """Where a stream's large changes lie, and the keys of `[registry]` that sign and verify all.
+
+    Keys are read when they are needed, so without `[control] require_signature` one who has none can read and publish.
+
+    Raises:
+        SignatureError: signatures are required and the keys to trust cannot be read.
     """
+    trusted = functools.cache(lambda: trusted_keys(settings))
 
     def sign(data: bytes) -> bytes:
         return signing.sign(signing.load_signer(private_key(settings)), data)
 
     def verify(data: bytes, signature: bytes, what: str) -> str:
-        return signing.verify(data, signature, trusted_keys(settings), what)
+        return signing.verify(data, signature, trusted(), what)
 
-    return Artefacts(artefact_folder(Path(settings.registry.path), stream.name), verify, sign)
+    sealed_from = None
+    if settings.control.require_signature:
+        trusted()  # now, or else every change would be refused for a file that is missing
+        sealed_from = stream.signed_from
+    folder = artefact_folder(Path(settings.registry.path), stream.name)
+    return Artefacts(folder, verify, sign, stream.name, sealed_from)

@@ -7,10 +7,10 @@ from collections import deque
 from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
-from ..errors import ArtefactError
+from ..errors import ArtefactError, SignatureError
 from ..pipelines.brokers.base import Broker
 from .changes import Promotion, Rollback, Versioned, kind_of
-from .control import Artefacts, Unloadable, from_message, read_all
+from .control import Artefacts, Unloadable, from_message, of_batch, read_all
 from .ruling import Model
 from .rulings import Rulings
 
@@ -25,7 +25,11 @@ class Arrived(NamedTuple):
 
 
 class ControlFeed:
-    """Belongs to the loop's thread; models are loaded and compiled by `loader`, so that the loop does not pause."""
+    """Belongs to the loop's thread; models are loaded and compiled by `loader`, so that the loop does not pause.
+
+    Raises SignatureError where changes are there of which those that are sealed, as they must be, let no model serve:
+    a start that said its own would bury what was decided before.
+    """
 
     def __init__(
         self, broker: Broker, topic: str, artefacts: Artefacts, rulings: Rulings, loader: Executor
@@ -36,16 +40,24 @@ class ControlFeed:
         self._rulings = rulings
         self._loader = loader
         self._waiting: deque[tuple[Versioned | Unloadable, Future[Model] | None]] = deque()
-        self._consumer = broker.consumer(headers=False)
+        self._consumer = broker.consumer()
+        self.unsealed = 0
+        """Changes so far that were refused for want of a seal that holds."""
         self.catch_up()
+        if self.unsealed and rulings.effective().in_force.model is None:
+            raise SignatureError(
+                f"[control] require_signature is set, but no signed change of {topic} lets a model serve; "
+                f"{self.unsealed} changes are refused, up to {rulings.newest}. If all of them are yours, from before "
+                f"the setting, set [stream] signed_from = {rulings.newest + 1}; else run `tocsin models "
+                "promote VERSION`."
+            )
 
     def arrived(self) -> list[Arrived]:
         """The changes that are ready to act, in order; one whose model still loads holds those behind it."""
         batch = self._consumer.consume(100, 0.0)
-        for offset, value in zip(batch.offset, batch.value, strict=True):
-            if value is not None:
-                change = from_message(offset, value, self._artefacts)
-                self._waiting.append((change, self._begin(change)))
+        for entry in of_batch(batch):
+            change = from_message(entry.version, entry.value, self._artefacts, entry.headers)
+            self._waiting.append((change, self._begin(change)))
         done = []
         while self._waiting and (self._waiting[0][1] is None or self._waiting[0][1].done()):
             change, model = self._waiting.popleft()
@@ -73,6 +85,7 @@ class ControlFeed:
                 model.result()
             except ArtefactError as fault:
                 change = Unloadable(change.version, kind_of(change.change), str(fault))
+        self.unsealed += isinstance(change, Unloadable) and change.unsealed
         why = self._rulings.take(change)
         if why:
             log.error("a change has no effect here", extra={"change": change.version, "why": why})

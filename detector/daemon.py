@@ -25,6 +25,7 @@ from . import metric_defs as defs
 from .clocks import Clocks
 from .control import artefacts_of, publish
 from .http import Server, Sources
+from .http_access import access_of
 from .intended import reloaded
 from .metrics import Metrics
 from .runner import StreamRunner
@@ -61,6 +62,7 @@ class Daemon:
             settings.http.port,
             self.metrics.registry,
             Sources(self._healthy, self._ready, self._status, self._entities, self._entity),
+            access_of(settings.http),
         )
         self._who = {
             "host": socket.gethostname(),
@@ -120,10 +122,11 @@ class Daemon:
                 stream = new.stream(runner.stream.name)
                 if settings_hash(new, stream) != settings_hash(self.settings, runner.stream):
                     log.info("the configuration has changed", extra={"stream": stream.name})
-                fixed = (runner.stream, self.settings.kafka, self.settings.state)
-                if (stream, new.kafka, new.state) != fixed:
+                now = self.settings
+                fixed = (runner.stream, now.kafka, now.state, now.control, now.registry)
+                if (stream, new.kafka, new.state, new.control, new.registry) != fixed:
                     log.warning(
-                        "changes of [stream], [kafka] and [state] act at the next start",
+                        "changes of [stream], [kafka], [state], [control] and [registry] act at the next start",
                         extra={"stream": stream.name},
                     )
                 if runner.rulings is not None:

@@ -1,4 +1,4 @@
-"""Metrics, health and status over HTTP: read-only, loopback by default, in a thread of its own.
+"""Metrics, health and status over HTTP or HTTPS: read-only, loopback by default, in a thread of its own.
 
     GET /metrics                  Prometheus
     GET /-/healthy                200 while the loop moves, else 503 with the reason
@@ -7,8 +7,8 @@
     GET /api/v1/entities          ?stream=NAME&limit=100&after=ENTITY
     GET /api/v1/entities/ENTITY   ?stream=NAME
 
-Nothing here can change anything. What is told is what the loop last left; only for entities the loop is asked, which
-answers between two batches, or else the answer is 503.
+Nothing here can change anything. Where tokens are set, all but the two in /-/ needs one. What is told is what the loop
+last left; only for entities the loop is asked, which answers between two batches, or else the answer is 503.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
 from ..errors import SettingsError, TocsinError
+from .http_access import Access
 
 log = logging.getLogger(__name__)
 
 MOST_REQUESTS = 32  # at once; a scraper and a few people need less, and more could starve the chain
 TIMEOUT_S = 10.0  # for a client to send its request or take its answer
 MOST_ENTITIES = 10_000  # in one answer
+OPEN = ("/-/healthy", "/-/ready")
+"""For who watches the process and not the data: they need no token."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -82,18 +85,26 @@ class Sources(NamedTuple):
 class Server:
     """The HTTP server. `start` binds and serves; `address` tells the port that was found."""
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, sources: Sources) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        sources: Sources,
+        access: Access = Access(),  # noqa: B008, it cannot change
+    ) -> None:
         self._host = host
         self._port = port
         self._registry = registry
         self._sources = sources
+        self._access = access
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to serve. Raises SettingsError where the address cannot be had."""
         try:
-            self._server = _Server(self._host, self._port, self._registry, self._sources)
+            self._server = _Server(self._host, self._port, self._registry, self._sources, self._access)
         except OSError as fault:
             raise SettingsError(
                 f"[http] host = {self._host!r}, port = {self._port}: cannot listen there: "
@@ -117,7 +128,8 @@ class Server:
     def url(self) -> str:
         """The address as a person would type it."""
         host, port = self.address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self._access.tls else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def stop(self) -> None:
         """Stop serving and free the port; a second call does nothing."""
@@ -133,10 +145,13 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, sources: Sources) -> None:
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, sources: Sources, access: Access
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.registry = registry
         self.sources = sources
+        self.access = access
         self._free = threading.BoundedSemaphore(MOST_REQUESTS)
         super().__init__((host, port), _Handler)
 
@@ -147,14 +162,22 @@ class _Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
+    def get_request(self) -> tuple[Any, Any]:
+        request, client_address = super().get_request()
+        if self.access.tls is not None:
+            # The handshake waits for its client, so the request's own thread makes it, at its first read.
+            request = self.access.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        return request, client_address
+
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
             return
         try:
-            request.sendall(
-                b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
-            )
+            if self.access.tls is None:  # else it would have to be agreed on first
+                request.sendall(
+                    b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+                )
         except OSError:
             log.debug("a refused client did not wait for the answer")
         self.shutdown_request(request)
@@ -198,7 +221,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, path: str, query: Mapping[str, str]) -> None:
         sources = self.server.sources
         stream = query.get("stream")
-        if path == "/metrics":
+        if path not in OPEN and not self.server.access.allows(self.headers.get("Authorization")):
+            self._json(401, {"error": "a viewer's bearer token is needed"}, {"WWW-Authenticate": "Bearer"})
+        elif path == "/metrics":
             self._metrics()
         elif path == "/-/healthy":
             self._state(sources.healthy(), "healthy")

@@ -103,6 +103,7 @@ class Ledger:
         """A change that came on the control topic."""
         change = arrived.change
         if isinstance(change, Unloadable):
+            self.unsealed(change.unsealed)
             if change.kind in ("promotion", "rollback"):
                 self._metrics.add(defs.MODEL_FAILURES, 1, self._stream)
             recalibration = change.kind == "recalibration"
@@ -112,6 +113,10 @@ class Ledger:
                 self._metrics.add(defs.FEEDBACK, 1, self._stream, change.change.verdict)
         if recalibration:
             self._metrics.add(defs.RECALIBRATIONS, 1, self._stream, "refused" if arrived.why else "applied")
+
+    def unsealed(self, count: int) -> None:
+        """Changes that were refused for want of a seal that holds."""
+        self._metrics.add(defs.CHANGES_REFUSED, count, self._stream)
 
     def snapshot(self, size: int) -> None:
         """A partition's snapshot that was handed to the producer."""

@@ -306,6 +306,12 @@ RECALIBRATIONS = _define(
     "result",
     result=("applied", "refused"),
 )
+CHANGES_REFUSED = _define(
+    "counter",
+    "changes_refused_total",
+    "Changes of the control topic that act nowhere because no trusted key signed them for that place.",
+    "stream",
+)
 TRAINING_PROGRESS = _define(
     "gauge",
     "training_progress_ratio",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArtefactError
+from ..errors import ArtefactError, StateError
 from ..models.panel import Scorer
 from ..models.version import Version
 from ..pipelines.location import NO_PERIOD, period_of
@@ -142,7 +142,7 @@ class Rulings:
 
         Raises:
             ArtefactError: its model cannot be loaded.
-            LookupError: no model has been promoted up to that change.
+            StateError: no change up to that one lets a model serve.
         """
         at = self.newest if version is None else version
         if at not in self._made:
@@ -152,7 +152,10 @@ class Rulings:
     def _ruling(self, version: int) -> Ruling:
         now = self._states[version].in_force
         if now.model is None:
-            raise LookupError("no model has been promoted")
+            raise StateError(
+                f"No change of the control topic up to {version} lets a model serve. Where earlier ones are refused "
+                "for want of a signature, set [stream] signed_from to the first version that has one."
+            )
         model = self.model(now.model)
         entities = model.version.trained_entities
         recalibrated = None

@@ -158,6 +158,7 @@ class StreamRunner:
             for change in first_changes(rulings.effective().in_force, self.settings, registry):
                 publish(self._broker, self.stream.control, change, artefacts)
             control.catch_up()
+            self.ledger.unsealed(control.unsealed)
             for name, (mine, in_force) in differences(rulings.effective().in_force, self.settings).items():
                 log.warning(
                     "the control topic wins over the file; SIGHUP publishes the file's",

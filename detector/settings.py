@@ -19,12 +19,14 @@ import msgspec
 from ..errors import SettingsError
 from .settings_forward import Forward
 from .settings_group import Group
+from .settings_hidden import HIDDEN, redacted, secrets
+from .settings_http import Http
 from .settings_kinds import SECRET, Duration, plain
 from .settings_pages import Field, fields
 from .settings_sections import (
     SECTIONS,
+    Control,
     Decode,
-    Http,
     Incidents,
     Kafka,
     Log,
@@ -37,6 +39,8 @@ from .settings_source import Given, Sources, Table, cache_folder, config_folder,
 from .settings_stream import Stream
 
 __all__ = [
+    "HIDDEN",
+    "Control",
     "Decode",
     "Duration",
     "Forward",
@@ -57,10 +61,12 @@ __all__ = [
     "load",
     "plain",
     "redacted",
+    "secrets",
     "settings_hash",
     "with_changes",
 ]
-HIDDEN = "********"
+FILES = {"forward": ("header_file",), "http": ("tls_cert", "tls_key", "tls_ca")}
+"""Settings that name files, which stand beside the file that names them."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[Stream, ...]
     kafka: Kafka = Kafka()
     registry: Registry = Registry()
+    control: Control = Control()
     thresholds: Thresholds = Thresholds()
     incidents: Incidents = Incidents()
     train: Train = Train()
@@ -120,9 +127,10 @@ def load(
         if section != "stream"
     }
     kwargs["registry"] = _absolute(kwargs["registry"], sources)
-    if kwargs["forward"].header_file:
-        placed = _place(sources, "forward", "header_file", kwargs["forward"].header_file)
-        kwargs["forward"] = msgspec.structs.replace(kwargs["forward"], header_file=placed)
+    for section, keys in FILES.items():
+        given_files = {key: path for key in keys if (path := getattr(kwargs[section], key))}
+        placed = {key: _place(sources, section, key, path) for key, path in given_files.items()}
+        kwargs[section] = msgspec.structs.replace(kwargs[section], **placed)
     settings = Settings(streams=_streams(sources), file=str(path) if path else None, **kwargs)
     _check_together(settings, sources)
     return settings
@@ -146,25 +154,6 @@ def with_changes(incidents: Incidents, changed: Mapping[str, object]) -> Inciden
         raise SettingsError(f"the change {values} of [incidents] is not allowed: {wrong}") from None
 
 
-def redacted(settings: Settings) -> dict[str, Any]:
-    """All settings as plain values, with every secret hidden: safe to print and to log."""
-    content: dict[str, Any] = plain(settings)
-    properties = content["kafka"]["librdkafka"]
-    content["kafka"]["librdkafka"] = {
-        name: HIDDEN if SECRET.search(name) else properties[name] for name in properties
-    }
-    if content["forward"]["url"]:
-        content["forward"]["url"] = HIDDEN
-    return content
-
-
-def secrets(settings: Settings) -> tuple[str, ...]:
-    """The values that must never be shown, for the filter of the logs."""
-    properties = settings.kafka.librdkafka
-    found = [str(value) for name, value in properties.items() if SECRET.search(name)]
-    return tuple(value for value in (*found, settings.forward.url or "") if len(value) >= 4)
-
-
 def settings_hash(settings: Settings, stream: Stream) -> str:
     """SHA-256 (hex) of what can change a decision about the stream's records; addresses and logs do not."""
     ignored = (
@@ -179,6 +168,7 @@ def settings_hash(settings: Settings, stream: Stream) -> str:
         "start",
         "late_after",
         "runbook",
+        "signed_from",
     )
     content = {
         "stream": {key: value for key, value in plain(stream).items() if key not in ignored},
@@ -187,6 +177,8 @@ def settings_hash(settings: Settings, stream: Stream) -> str:
         "decode": plain(settings.decode),
         "state": {key: value for key, value in plain(settings.state).items() if not key.endswith("_every")},
     }
+    if settings.control.require_signature:
+        content["control"] = {"signed_from": stream.signed_from}
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from .settings_forward import Forward
 from .settings_group import Group
+from .settings_http import Http
 from .settings_kinds import BUDGET, Duration, Scalar, span, text
 from .settings_stream import Stream
 
@@ -77,6 +78,19 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may change what decides."""
+
+    require_signature: Annotated[
+        bool,
+        Meta(
+            description="Only changes of the control topic act that a key of `[registry] public_keys` has signed, for "
+            "that stream and that place; others are refused, counted and audited. Set it alike for all daemons and "
+            "commands."
+        ),
+    ] = False
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
@@ -298,28 +312,6 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1_000
 
 
-class Http(msgspec.Struct, frozen=True, kw_only=True):
-    """Metrics, health and status over HTTP."""
-
-    host: Annotated[
-        str,
-        Meta(description="Address to listen on. Anything but loopback lets others read it.", min_length=1),
-    ] = "127.0.0.1"
-    port: Annotated[
-        int, Meta(description="Port to listen on. 0: any free one, which the log names.", ge=0, le=65535)
-    ] = 9469
-    top_k_entities: Annotated[
-        int,
-        Meta(
-            description="Entities with the highest scores that get a metric of their own. 0: none, as a "
-            "label per "
-            "entity makes monitoring slow.",
-            ge=0,
-            le=50,
-        ),
-    ] = 0
-
-
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """What the daemon says."""
 
@@ -336,6 +328,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "stream": Stream,
     "kafka": Kafka,
     "registry": Registry,
+    "control": Control,
     "thresholds": Thresholds,
     "incidents": Incidents,
     "train": Train,

@@ -184,6 +184,14 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
             "1s",
         ),
     ] = Duration.parse("7d")
+    signed_from: Annotated[
+        int,
+        Meta(
+            description="With `[control] require_signature`: the first version of the control topic that must be "
+            "signed. Earlier ones act as they did before it was set.",
+            ge=0,
+        ),
+    ] = 0
     late_after: Annotated[
         Duration,
         span("An alert for data older than this when it is published says `late: true`.", "1s"),

@@ -149,7 +149,7 @@ def _examine(need: Need, info: TopicInfo | None, admin: Admin, broker: Broker) -
                 f"make it with {need.partitions} partition{'s' * (need.partitions > 1)}"
                 f"{' and cleanup.policy=compact' * (need.config == COMPACT)}, or run "
                 f"`tocsin check --connect --create-topics{' --groups' * (need.role == 'groups')}`; on a secured "
-                "cluster allow DESCRIBE",
+                f"cluster allow {' and '.join(sorted(need.rights - {'DESCRIBE'}))}",
             )
         ]
     found = []

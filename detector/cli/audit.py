@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -53,6 +53,58 @@ def list_changes(config: ConfigOption = None, stream: StreamOption = None, json:
             typer.echo(f"     because: {entry.reason}")
         for name in entry.after:
             typer.echo(f"     {name}: {_said(name, entry.before[name])} -> {_said(name, entry.after[name])}")
+
+
+@app.command("verify")
+def verify_changes(
+    config: ConfigOption = None,
+    stream: StreamOption = None,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="LINK", help="A link noted earlier, which must still be there."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check that the signed changes hold together: none altered, taken out, put in between or cut off."""
+    from ...pipelines.brokers import open_broker
+    from ..audit import applied
+    from ..audit_chain import follow
+    from ..control import artefacts_of, entries
+
+    settings = load_settings(config)
+    chosen = settings.stream(stream)
+    artefacts = artefacts_of(settings, chosen)
+    broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
+    try:
+        consumer = broker.consumer()
+        chain = follow(
+            chosen.name,
+            entries(consumer, chosen.control),
+            artefacts.verify,
+            sealed_from=artefacts.sealed_from or 0,
+            applied=applied(broker, chosen),
+            noted=head,
+        )
+        consumer.close()
+    finally:
+        broker.close()
+    good = chain.sealed > 0 and not chain.gaps
+    if json:
+        print_json({"good": good, **chain._asdict()})
+    else:
+        for gap in chain.gaps:
+            typer.echo(f"wrong: change {gap.version} {gap.problem}")
+        if chain.unsealed:
+            so = "refused" if settings.control.require_signature else "not vouched for, and act all the same"
+            typer.echo(f"without a signature that holds: {', '.join(map(str, chain.unsealed))}; {so}")
+        if chain.sealed:
+            hold = "hold together" if good else "hold each by itself"
+            typer.echo(f"{chain.sealed} signed changes {hold}, the last is change {chain.head}")
+            typer.echo(f"its link, to be noted elsewhere: {chain.link}")
+        else:
+            typer.echo(f"no change of {chosen.control} is signed: there is nothing to go by")
+    if not good:
+        raise typer.Exit(1)
 
 
 @app.command("decisions")

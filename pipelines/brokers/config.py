@@ -64,6 +64,9 @@ OWN_PLACE = {
     "transactional.id": "set `[stream] transactional_id`",
 }
 
+NO_GROUP = "tocsin-without-group"
+"""The name that librdkafka demands where no group is joined; nobody needs a right to it."""
+
 # With the consumer group protocol of Kafka 4 these are settings of the broker and may not be given.
 CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
 
@@ -88,7 +91,7 @@ def common(bootstrap: str, table: Mapping[str, Any]) -> dict[str, Any]:
 def consumer(bootstrap: str, table: Mapping[str, Any], group: str | None) -> dict[str, Any]:
     """Settings of a consumer; librdkafka demands a group even where none is joined."""
     settings = {**COMMON, **CONSUMER, **table, "bootstrap.servers": bootstrap}
-    settings["group.id"] = group if group is not None else "tocsin-without-group"
+    settings["group.id"] = group if group is not None else NO_GROUP
     # Who reads up to an end must hear of it: what stands there may be no record but the mark of a transaction.
     settings["enable.partition.eof"] = group is None
     if settings.get("group.protocol") == "consumer":

@@ -11,10 +11,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from ...errors import BrokerError, BrokerUnavailable, UnknownTopic
 from .base import BEGINNING, END, Batch, DataLoss, Events, OnAssign, OnRevoke, Part, Start
+from .config import NO_GROUP
 from .faults import (
     END_OF_PARTITION,
     EVICTED,
     FORBIDDEN,
+    GROUP_FORBIDDEN,
     LEADER_MOVES,
     LOG,
     OFFSET_GONE,
@@ -54,10 +56,9 @@ class KafkaConsumer:
             self._client = Consumer({**settings, **self._watch.settings()})
         except KafkaException as exception:
             raise setting(exception) from None
-        self._closed = False
+        self._closed = self._subscribed = False
         self._assigned: set[Part] = set()
         self._gone: set[Part] = set()  # taken away since it was last cleared
-        self._subscribed = False
         self._topics: set[str] = set()
         self._ended: dict[Part, int] = {}  # where the end was when it was last met
         self._astray: dict[Part, int] = {}  # stand still: the offset that was to be read next is gone
@@ -146,7 +147,7 @@ class KafkaConsumer:
         self._client.incremental_assign([TopicPartition(*part, at) for part, at in offsets.items()])
 
     def pause(self, parts: Iterable[Part]) -> None:
-        """Fetch no more from these partitions until `resume`."""
+        """See `base.Consumer.pause`."""
         self._client.pause([TopicPartition(*part) for part in parts])
 
     def resume(self, parts: Iterable[Part]) -> None:
@@ -166,8 +167,7 @@ class KafkaConsumer:
                 "start policy is `error`. Set `[stream] start` to `earliest` or `latest`."
             )
         # A number, not "the end": what arrives before the first fetch is to be read too.
-        begin.update(self.begin_offsets(rest) if self._start == "earliest" else self.end_offsets(rest))
-        return begin
+        return begin | (self.begin_offsets(rest) if self._start == "earliest" else self.end_offsets(rest))
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -231,11 +231,12 @@ class KafkaConsumer:
             return
         if code in OFFSET_GONE:
             part, wanted = (str(topic), int(message.partition() or 0)), int(message.offset() or 0)
-            if part in self._assigned:
-                self._astray[part] = wanted
+            self._astray |= {part: wanted} if part in self._assigned else {}
         elif code == EVICTED:
             self._evictions += 1
             LOG.warning("the group has dropped this member, it joins again: %s", error.str())
+        elif code == GROUP_FORBIDDEN and self._group == NO_GROUP:
+            LOG.debug("the client asked for a group, which it does not need: %s", error)
         elif error.fatal() or code in FORBIDDEN | REFUSED_LOGIN:
             what = f"Reading topic '{topic}'" if topic else "Reading"
             raise typed(error, f"{what} as group '{self._group}'", self._bootstrap)
@@ -290,8 +291,8 @@ class KafkaConsumer:
             raise self._watch.explain(cause(exception), what, self._bootstrap) from None
         for one in done or ():
             if one.error is not None:
-                error = one.error
-                raise self._watch.explain(error, f"{what} on {one.topic}[{one.partition}]", self._bootstrap)
+                where = f"{what} on {one.topic}[{one.partition}]"
+                raise self._watch.explain(one.error, where, self._bootstrap)
 
     def membership(self) -> object:
         """The group, this member and its generation."""

@@ -76,6 +76,7 @@ MOVED_ON = frozenset({
 
 OFFSET_GONE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 END_OF_PARTITION = KafkaError._PARTITION_EOF
+GROUP_FORBIDDEN = KafkaError.GROUP_AUTHORIZATION_FAILED
 EVICTED = KafkaError._MAX_POLL_EXCEEDED
 
 
@@ -110,9 +111,10 @@ def typed(error: KafkaError, what: str, bootstrap: str) -> BrokerError:
             "Give the user of this client the right (an ACL) to do so."
         )
     if code in REFUSED_LOGIN:
+        host = " and that `[kafka] bootstrap` names the host as its certificate does"
         return BrokerError(
             f"{what}: the broker at {bootstrap} refuses the connection: {text}. "
-            "Check security.protocol, sasl.* and ssl.* in `[kafka.librdkafka]`."
+            f"Check security.protocol, sasl.* and ssl.* in `[kafka.librdkafka]`{host * (code == KafkaError._SSL)}."
         )
     if code in MOVED_ON:
         return CommitRefused(f"{what}: the group has moved on, the partitions are not this member's: {text}.")

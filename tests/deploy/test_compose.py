@@ -16,6 +16,7 @@ import yaml
 from rigs.deployed import DEPLOY, IMAGE_OF_OURS, compose, services
 from rigs.source import ROOT
 from tocsin.detector.cli import load_command
+from tocsin.detector.http_access import access_of
 from tocsin.detector.settings import load
 
 SERVICES = services()
@@ -157,6 +158,7 @@ def test_its_command_exists_with_its_options(name: str) -> None:
 def test_the_configuration_is_valid_and_lies_in_the_volume() -> None:
     settings = load(DEPLOY / "tocsin" / "tocsin.toml", environ={})
     assert settings.stream().topics == ("hosts",)
+    assert access_of(settings.http).allows(None)  # as the health check and Prometheus ask
     targets = [mount.split(":")[1] for mount in SERVICES["tocsin"]["volumes"]]
     for path in (settings.registry.path, settings.registry.private_key):
         assert str(path).startswith(tuple(f"{target}/" for target in targets))

@@ -5,17 +5,24 @@ import http.client
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
+from rigs.certificates import Authority
 from tocsin.detector import client
 from tocsin.detector import http as module
 from tocsin.detector.client import Unanswered
 from tocsin.detector.http import Heartbeat, NotNow, Server, Sources
+from tocsin.detector.http_access import access_of, hash_of
 from tocsin.detector.metric_defs import RECORDS_SCORED
 from tocsin.detector.metrics import Metrics
-from tocsin.detector.settings import Http, Settings
+from tocsin.detector.settings import Http, Settings, load, redacted, secrets
 from tocsin.errors import SettingsError
 
 
@@ -207,3 +214,115 @@ def test_stopping_frees_the_port_and_may_be_repeated(world: World) -> None:
     again.start()
     assert again.url == f"http://127.0.0.1:{address[1]}"
     again.stop()
+
+
+TOKEN = f"token-{uuid.uuid4().hex}"
+PAGES = ["/metrics", "/api/v1/status", "/api/v1/entities", "/api/v1/entities/host1", "/no/such/page"]
+
+
+@contextmanager
+def serving(world: World, settings: Http) -> Iterator[Server]:
+    server = Server("localhost", 0, CollectorRegistry(), world.sources(), access_of(settings))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def test_with_tokens_only_a_viewer_reads(world: World) -> None:
+    other = f"sha256:{hash_of('another-token-of-a-viewer')}"
+    with serving(world, Http(token=TOKEN, viewer_hashes=(other,))) as server:
+        for path in PAGES:
+            code, headers, body = ask(server, path)
+            assert (code, headers["www-authenticate"]) == (401, "Bearer"), path
+            assert json.loads(body) == {"error": "a viewer's bearer token is needed"}
+            for wrong in (
+                f"Bearer {TOKEN}x",
+                f"Bearer {TOKEN[:-1]}",
+                "Bearer",
+                f"Basic {TOKEN}",
+                TOKEN,
+                "Bearer \xff",
+            ):
+                assert ask(server, path, Authorization=wrong)[0] == 401, wrong
+        for right in (f"Bearer {TOKEN}", f"bearer  {TOKEN}", "Bearer another-token-of-a-viewer"):
+            codes = [ask(server, path, Authorization=right)[0] for path in PAGES]
+            assert codes == [200, 200, 200, 200, 404]
+        assert ask(server, "/-/healthy")[0] == 200
+        assert ask(server, "/-/ready")[0] == 503
+
+
+def test_over_tls_with_a_token_as_commands_ask(world: World, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = map(str, authority.issue("localhost"))
+    daemon = Http(host="localhost", token=TOKEN, tls_cert=certificate, tls_key=key)
+    with serving(world, daemon) as server:
+        port = server.address[1]
+
+        def asked(**more: Any) -> Any:
+            there = Http(host="localhost", port=port, tls_ca=str(authority.file))
+            return client.ask(
+                Settings(streams=(), http=msgspec.structs.replace(there, **more)), "/api/v1/status"
+            )
+
+        assert server.url == f"https://127.0.0.1:{port}"
+        assert asked(token=TOKEN)["streams"] == ["hosts"]
+        with pytest.raises(SettingsError, match=f"the daemon at https://localhost:{port} wants a token"):
+            asked()
+        with pytest.raises(SettingsError, match="does not know the token") as caught:
+            asked(token="the-token-of-somebody-else")
+        assert "somebody" not in str(caught.value)
+        with pytest.raises(SettingsError, match=r"certificate of https://127\.0\.0\.1:\d+ cannot be trusted"):
+            asked(token=TOKEN, host="127.0.0.1")
+        with pytest.raises(SettingsError, match="cannot be trusted"):
+            asked(token=TOKEN, tls_ca=str(Authority(tmp_path, "other").file))
+        with pytest.raises(SettingsError, match="tls_ca = '/no/such' cannot be used: No such file"):
+            asked(token=TOKEN, tls_ca="/no/such")
+        # Who does not shake hands holds up nobody, and hears nothing in the clear.
+        with socket.create_connection(server.address, timeout=10) as silent:
+            with socket.create_connection(server.address, timeout=10) as plain:
+                plain.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                assert b"tocsin" not in plain.recv(1000)
+            assert asked(token=TOKEN)["streams"] == ["hosts"]
+            silent.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_beyond_loopback_it_takes_tokens_or_a_word(host: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"lets others than this machine read.*viewer_hashes.*open = true"
+    ):
+        access_of(Http(host=host))
+    assert access_of(Http(host=host, open=True)).allows(None)
+    assert not access_of(Http(host=host, open=True, token=TOKEN)).allows(None)
+    assert not access_of(Http(host=host, viewer_hashes=("0" * 64,))).allows("Bearer x")
+    for near in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
+        assert access_of(Http(host=near)).allows(None)
+
+
+def test_a_certificate_and_key_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    certificate, key = map(str, Authority(tmp_path).issue("localhost"))
+    other = str(Authority(tmp_path / "b").issue("localhost")[1])
+    with pytest.raises(SettingsError, match="tls_cert and tls_key go together"):
+        access_of(Http(tls_cert=certificate))
+    with pytest.raises(SettingsError, match=r"tls_key = '/no/such' cannot be used \(No such file"):
+        access_of(Http(tls_cert=certificate, tls_key="/no/such"))
+    with pytest.raises(SettingsError, match="cannot be used"):
+        access_of(Http(tls_cert=certificate, tls_key=other))
+    access_of(Http(tls_cert=certificate, tls_key=key))
+
+
+def test_the_token_is_a_secret_and_its_files_stand_beside_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "tocsin.toml").write_text(
+        '[stream]\nname = "s"\n[http]\ntls_cert = "c.pem"\ntls_key = "k.pem"\n'
+    )
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    environment = {"TOCSIN__HTTP__TOKEN_FILE": str(tmp_path / "token"), "HOME": "/nowhere"}
+    settings = load(tmp_path / "tocsin.toml", environment)
+    assert (settings.http.token, settings.http.tls_cert) == (TOKEN, str(tmp_path / "c.pem"))
+    assert TOKEN in secrets(settings)
+    assert TOKEN not in json.dumps(redacted(settings))
+    with pytest.raises(SettingsError) as caught:
+        load(None, {"TOCSIN__STREAM__NAME": "s", "TOCSIN__HTTP__TOKEN": "short-secret", "HOME": "/nowhere"})
+    assert "short-secret" not in str(caught.value)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,9 @@ from tocsin.pipelines.brokers import Broker
 from tocsin.pipelines.brokers.embedded import EmbeddedBroker
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
-USERS = {"reader": "reader-password"}
+SECRET = f"planted-{uuid.uuid4().hex}"
+"""A password that nothing may ever show."""
+USERS = {"reader": "reader-password", **dict.fromkeys(("owner", "daemon", "analyst", "pager"), SECRET)}
 _numbers = itertools.count(1)
 
 NEEDS: dict[str, Callable[[], str | None]] = {

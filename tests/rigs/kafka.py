@@ -25,11 +25,13 @@ from types import TracebackType
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from rigs.certificates import Authority
 
 LIB = Path(__file__).resolve().parents[1] / "kafka" / "lib"
 START_S = 60.0
 STOP_S = 10.0
 
+LOGINS = "org.apache.kafka.common.security"
 LOG4J = """\
 rootLogger.level = warn
 rootLogger.appenderRefs = console
@@ -66,7 +68,7 @@ class Node:
     def __init__(self, number: int, directory: Path, java: list[str]) -> None:
         self.number = number
         self.directory = directory
-        self.port, self.controller_port, self.login_port = free_ports(3)
+        self.port, self.controller_port, self.login_port, self.secure_port = free_ports(4)
         self.settings = directory / "server.properties"
         self.log = directory / "node.log"
         self._java = java
@@ -85,8 +87,10 @@ class Node:
         (self.directory / "log4j2.properties").write_text(LOG4J)
         self.settings.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
-    def format(self, cluster: str) -> subprocess.Popen[bytes]:
-        return self._run("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self.settings))
+    def format(self, cluster: str, users: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        scram = [f"SCRAM-SHA-512=[name={name},password={password}]" for name, password in users.items()]
+        added = [word for one in scram for word in ("--add-scram", one)]
+        return self._run("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self.settings), *added)
 
     def start(self) -> None:
         assert not self.running, f"node {self.number} runs already"
@@ -126,8 +130,9 @@ class Rig:
     """A cluster of `nodes` nodes under `directory` (made by the rig, and removed at its end).
 
     `users` (name -> password) opens one more listener on each node, SASL_PLAINTEXT with PLAIN, at
-    `login_bootstrap`: what comes through it needs ACLs, while the plain listener may do everything. `quick`
-    trades peak speed for a quick start; benchmarks want it off.
+    `login_bootstrap`: what comes through it needs ACLs, while the plain listener may do everything. And another,
+    SASL_SSL with PLAIN, SCRAM-SHA-512 and unsecured OAUTHBEARER, at `secure_bootstrap`, whose certificate is of
+    `authority` and good for `localhost`. `quick` trades peak speed for a quick start; benchmarks want it off.
     """
 
     def __init__(
@@ -144,6 +149,7 @@ class Rig:
         java = [*heap, "-XX:+UseSerialGC", *(["-XX:TieredStopAtLevel=1"] if quick else [])]
         self.nodes = [Node(number, directory / f"node{number}", java) for number in range(1, nodes + 1)]
         self._users = dict(users or {})
+        self.authority: Authority | None = None
         self._settings = dict(settings or {})
 
     @property
@@ -154,6 +160,11 @@ class Rig:
     def login_bootstrap(self) -> str:
         assert self._users, "the rig was made without users"
         return ",".join(f"127.0.0.1:{node.login_port}" for node in self.nodes)
+
+    @property
+    def secure_bootstrap(self) -> str:
+        assert self._users, "the rig was made without users"
+        return ",".join(f"localhost:{node.secure_port}" for node in self.nodes)
 
     def __enter__(self) -> Rig:
         atexit.register(self.close)
@@ -214,7 +225,7 @@ class Rig:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         for node in self.nodes:
             node.write({**self._common(), **self._own(node), **self._settings})
-        running = [(node, node.format(cluster)) for node in self.nodes]
+        running = [(node, node.format(cluster, self._users)) for node in self.nodes]
         for node, process in running:
             if process.wait(START_S) != 0:
                 raise RuntimeError(f"Kafka's storage could not be formatted:\n{node.tail()}")
@@ -253,19 +264,37 @@ class Rig:
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
         own: dict[str, object] = {"node.id": node.number, "log.dirs": node.directory / "data"}
         if self._users:
-            listeners["LOGIN"], protocols["LOGIN"] = node.login_port, "SASL_PLAINTEXT"
+            listeners |= {"LOGIN": node.login_port, "SECURE": node.secure_port}
+            protocols |= {"LOGIN": "SASL_PLAINTEXT", "SECURE": "SASL_SSL"}
             known = " ".join(f'user_{name}="{password}"' for name, password in self._users.items())
             own |= {
-                "sasl.enabled.mechanisms": "PLAIN",
-                "listener.name.login.plain.sasl.jaas.config": (
-                    f"org.apache.kafka.common.security.plain.PlainLoginModule required {known};"
+                "listener.name.login.sasl.enabled.mechanisms": "PLAIN",
+                "listener.name.secure.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512,OAUTHBEARER",
+                "listener.name.login.plain.sasl.jaas.config": f"{LOGINS}.plain.PlainLoginModule required {known};",
+                "listener.name.secure.plain.sasl.jaas.config": f"{LOGINS}.plain.PlainLoginModule required {known};",
+                "listener.name.secure.scram-sha-512.sasl.jaas.config": f"{LOGINS}.scram.ScramLoginModule required;",
+                "listener.name.secure.oauthbearer.sasl.jaas.config": (
+                    f'{LOGINS}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="none";'
                 ),
+                "ssl.keystore.type": "PEM",
+                "ssl.keystore.location": self._keystore(),
                 "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
                 "super.users": "User:ANONYMOUS",
             }
         own["listeners"] = ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())
         own["advertised.listeners"] = ",".join(
-            f"{name}://127.0.0.1:{port}" for name, port in listeners.items() if name != "CONTROLLER"
+            f"{name}://{'localhost' if name == 'SECURE' else '127.0.0.1'}:{port}"
+            for name, port in listeners.items()
+            if name != "CONTROLLER"
         )
         own["listener.security.protocol.map"] = ",".join(f"{name}:{kind}" for name, kind in protocols.items())
         return own
+
+    def _keystore(self) -> Path:
+        """Key and certificate of all nodes in one PEM file, of an authority that is made with the first."""
+        if self.authority is None:
+            self.authority = Authority(self.directory / "certificates")
+        certificate, key = self.authority.issue("localhost")
+        store = certificate.with_name("keystore.pem")
+        store.write_bytes(key.read_bytes() + certificate.read_bytes() + self.authority.file.read_bytes())
+        return store
