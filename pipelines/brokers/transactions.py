@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,6 @@ ENDED = frozenset({KafkaError._FATAL, KafkaError._STATE})  # noqa: SLF001
 """By these `produce` says that the transaction, or the producer, has failed already."""
 PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
 PAUSE_S = 0.05
-ABORT_S = 1.0
 
 
 class KafkaTransactions(KafkaProducer):
@@ -39,7 +39,11 @@ class KafkaTransactions(KafkaProducer):
         self._open = False
         self._committed = 0
         self._passing = 0  # failed for a reason that passes by itself
-        self._try("Beginning transactions", self._client.init_transactions, request_s)
+        try:
+            self._try("Beginning transactions", self._client.init_transactions, request_s)
+        except BrokerError:
+            self.close()
+            raise
 
     @property
     def delivered(self) -> int:
@@ -89,19 +93,11 @@ class KafkaTransactions(KafkaProducer):
 
     def close(self) -> None:
         """Abort what is open and release everything."""
-        if self._closed:
-            return
-        if self._open:
-            try:
-                self._client.abort_transaction(ABORT_S)
-            except KafkaException:
-                # Then the broker aborts it, by its time limit or for the next of this id. The client's own close would
-                # try again, and warn.
-                self._closed = True
-                self._client.purge()
-                del self._client
-                return
-        super().close()
+        # The client's own close aborts, and warns where it cannot: then the broker does, by its time limit or for the
+        # next producer of this id.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            super().close()
 
     def _begin(self) -> None:
         if not self._open:
