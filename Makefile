@@ -48,7 +48,8 @@ demo: install ## everything on this machine: telemetry, a fault, an alert, a rec
 REAL := tests/contract tests/acceptance tests/test_rigs.py
 # Minutes more of it: what stands around the daemon, and whole timelines of what quicker tests hold in its parts.
 AROUND := tests/deploy/test_stack.py tests/acceptance/test_collectd.py tests/acceptance/test_rekey.py \
-	tests/acceptance/test_exactly_once.py tests/acceptance/test_secured.py tests/detector/cli/test_killed_training.py
+	tests/acceptance/test_exactly_once.py tests/acceptance/test_secured.py tests/detector/cli/test_killed_training.py \
+	tests/models/test_training_whole.py
 PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml
 
 test: install kafka ## all tests

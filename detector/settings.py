@@ -128,8 +128,8 @@ def load(
     }
     kwargs["registry"] = _absolute(kwargs["registry"], sources)
     for section, keys in FILES.items():
-        given_files = {key: path for key in keys if (path := getattr(kwargs[section], key))}
-        placed = {key: _place(sources, section, key, path) for key, path in given_files.items()}
+        named = {key: getattr(kwargs[section], key) for key in keys}
+        placed = {key: _place(sources, section, key, file) for key, file in named.items() if file}
         kwargs[section] = msgspec.structs.replace(kwargs[section], **placed)
     settings = Settings(streams=_streams(sources), file=str(path) if path else None, **kwargs)
     _check_together(settings, sources)
