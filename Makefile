@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test test-around test-demo lint format bench bench-fast bench-product bench-detection breaks docs constraints clean
+.PHONY: help install system kafka demo test test-around test-demo lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ $(JUDGE)/.installed: benchmarks/detection/requirements.txt
 
 bench-detection: install kafka $(JUDGE)/.installed ## detection on labelled telemetry in TOCSIN_DATA, beside floors (an hour)
 	$(BIN)/python -m benchmarks.detection --out build/bench-detection.json
+
+faults: install kafka ## faults on a real Kafka: what is lost, doubled or different after each (an hour; ONLY=case)
+	$(BIN)/python -m benchmarks.faults --out build/faults.json
 
 breaks: install kafka ## apply each named break and show that its test goes red
 	$(BIN)/python tests/breaks/run.py

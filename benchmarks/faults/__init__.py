@@ -1,0 +1,1 @@
+"""Faults on a real Kafka, and what was lost, doubled or different after them."""

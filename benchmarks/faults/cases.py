@@ -1,0 +1,121 @@
+"""The faults: each case sends all records while it does harm, and has the oracle look at what is left."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from rigs.daemon import Home, until
+
+from .stage import GUARANTEES, Guarantee, Row, Stage, timed
+
+SESSION_MS, LEFT_OUT_S = 6_000, 12.0
+STORM_S, STORM_EVERY_S = 60.0, 2.0
+
+
+def _each(case: Callable[[Stage, Guarantee], Row]) -> Callable[[Stage], list[Row]]:
+    return lambda stage: [case(stage, guarantee) for guarantee in GUARANTEES]
+
+
+def _moved(home: Home) -> None:
+    """Until something more is committed, so that a fault falls into work."""
+    before = home.committed()
+    until(lambda: home.committed() != before, "something to be committed", every_s=0.02)
+
+
+def _ended(stage: Stage, guarantee: Guarantee, fault: str, how: signal.Signals, times: int) -> Row:
+    home = stage.home(fault.split()[0], guarantee)
+    daemon, recovery = home.start(), []
+    for piece in stage.chunks(times + 1)[:-1]:
+        stage.feed(home, piece)
+        stage.pause(1.0)
+        if how == signal.SIGKILL:
+            daemon.kill()
+        else:
+            daemon.stop()
+        daemon, seconds = timed(home.start)
+        recovery.append(seconds)
+    stage.feed(home, stage.chunks(times + 1)[-1])
+    return stage.judged(home, fault, guarantee, times, recovery)
+
+
+def kill(stage: Stage, guarantee: Guarantee) -> Row:
+    """The daemon is killed at random points, of starting and restoring too."""
+    return _ended(stage, guarantee, "daemon killed (-9)", signal.SIGKILL, 4 if stage.fast else 100)
+
+
+def sigterm(stage: Stage, guarantee: Guarantee) -> Row:
+    """The daemon is asked to end under load."""
+    return _ended(stage, guarantee, "sigterm under load", signal.SIGTERM, 2 if stage.fast else 10)
+
+
+def broker(stage: Stage, guarantee: Guarantee) -> Row:
+    """The only broker is killed under load and comes back."""
+    times = 1 if stage.fast else 5
+    home, recovery = stage.home("broker", guarantee, **{"session.timeout.ms": SESSION_MS}), []
+    home.start()
+    for piece in stage.chunks(times + 1)[:-1]:
+        stage.feed(home, piece)
+        _moved(home)
+        stage.rig.stop(kill=True)
+        stage.pause(5.0)
+        stage.rig.start()
+        began = time.monotonic()
+        _moved(home)
+        recovery.append(time.monotonic() - began)
+    stage.feed(home, stage.chunks(times + 1)[-1])
+    return stage.judged(home, "broker killed (-9)", guarantee, times, recovery)
+
+
+def zombie(stage: Stage, guarantee: Guarantee) -> Row:
+    """A daemon is suspended until the group has given its partitions to another, then goes on where it was."""
+    times = 1 if stage.fast else 5
+    home, recovery = stage.home("zombie", guarantee, **{"session.timeout.ms": SESSION_MS}), []
+    pair = [home.start(), home.start(live=False)]
+    until(lambda: pair[1].metric("tocsin_partitions_assigned") > 0, "the partitions to be shared")
+    for nth, piece in enumerate(stage.chunks(times + 1)[:-1]):
+        suspended, other = pair[nth % 2], pair[(nth + 1) % 2]
+        stage.feed(home, piece)
+        _moved(home)
+        suspended.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        until(lambda other=other: other.metric("tocsin_partitions_assigned") == 3, "the other to own all")
+        recovery.append(time.monotonic() - began)
+        time.sleep(LEFT_OUT_S / 4)
+        suspended.signal(signal.SIGCONT)
+        until(lambda one=suspended: one.metric("tocsin_partitions_assigned") > 0, "it to take part again")
+    stage.feed(home, stage.chunks(times + 1)[-1])
+    return stage.judged(home, "suspended past its session", guarantee, times, recovery)
+
+
+def storm(stage: Stage, guarantee: Guarantee) -> Row:
+    """Members join and leave all the time, by SIGTERM and by SIGKILL."""
+    home = stage.home("storm", guarantee, **{"session.timeout.ms": SESSION_MS})
+    home.start()
+    pieces = iter(stage.chunks(10))
+    over = time.monotonic() + (10.0 if stage.fast else STORM_S)
+    times = 0
+    while time.monotonic() < over:
+        if (piece := next(pieces, None)) is not None:
+            stage.feed(home, piece)
+        guest = home.start(live=False)
+        time.sleep(STORM_EVERY_S)
+        times += 1
+        if stage.random.random() < 0.5:
+            guest.kill()
+        else:
+            guest.signal(signal.SIGTERM)
+            guest.forgiven = True
+    for piece in pieces:
+        stage.feed(home, piece)
+    return stage.judged(home, "members that come and go", guarantee, times, [])
+
+
+CASES: dict[str, Callable[[Stage], list[Row]]] = {
+    "kill": _each(kill),
+    "sigterm": _each(sigterm),
+    "broker": _each(broker),
+    "zombie": _each(zombie),
+    "storm": _each(storm),
+}

@@ -1,0 +1,175 @@
+"""What the cases share: a trained version, telemetry with planted alerts, homes on a broker, and the seed."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from rigs.daemon import Daemon, Home, write_files
+from rigs.kafka import Rig
+from telemetry import Fleet, generate, keys, messages
+from tocsin.pipelines.brokers.kafka import KafkaBroker
+
+from ..report import say
+from .oracle import Planted, Verdict, judge, state_of
+
+ENTITIES, FEATURES, PERIOD_S, TRAINED = 24, 6, 300, 400
+LIVE, FAST_LIVE = 2_000, 500
+"""Records of an entity after those that were trained on."""
+EVERY, LENGTH = 250, 6
+"""An alert is planted in an entity every so many records, and lasts so many."""
+BUDGET = {"budget": "1/week per entity"}
+"""So that hardly an incident is open when a planted one is to open."""
+STRANGE = 40.0
+"""Standard deviations by which all features of a planted record are off."""
+POISON = (b"{not json", b"[1,2]", b'{"ts":1,"host":"host-00"', b"\xff\xfe", b"")
+POISON_EVERY = 500
+
+Guarantee = Literal["at_least_once", "exactly_once"]
+GUARANTEES: tuple[Guarantee, ...] = ("at_least_once", "exactly_once")
+
+
+class Sent(NamedTuple):
+    """The records of a run, in the order in which they are sent."""
+
+    values: list[bytes]
+    keys: list[bytes]
+    planted: list[Planted]
+
+
+class Row(NamedTuple):
+    """What one fault did under one guarantee."""
+
+    fault: str
+    guarantee: str
+    injected: int
+    verdict: Verdict
+    recovery_s: list[float]
+    """From the end of the fault to ready, each time."""
+
+
+class Stage:
+    """One run of the suite on one cluster."""
+
+    def __init__(self, folder: Path, rig: Rig, seed: int, *, fast: bool) -> None:
+        self.folder, self.rig, self.fast = folder, rig, fast
+        self.random = random.Random(seed)
+        self.broker = KafkaBroker(rig.bootstrap)
+        self._numbers = itertools.count(1)
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """Clean telemetry, with duplicates, lateness and disorder."""
+        return generate(
+            seed=5,
+            entities=ENTITIES,
+            records=TRAINED + (FAST_LIVE if self.fast else LIVE),
+            features=FEATURES,
+            period_s=PERIOD_S,
+            duplicates=0.01,
+            late=0.005,
+            disordered=0.01,
+            missing=0.01,
+        )
+
+    @cached_property
+    def trained(self) -> Path:
+        """A home with a version trained on the first records."""
+        home = Home(self.folder / "trained", self.broker, self.folder / "xla")
+        home.folder.mkdir()
+        home.write(thresholds=BUDGET, train={"min_records": 100, "steps": 200})
+        first = self.fleet.time_us < self._border_us
+        write_files(self.fleet, first, home.folder / "train.parquet")
+        say("training")
+        home.run("train", "--data", "train.parquet", wait_s=600)
+        return home.folder
+
+    @cached_property
+    def sent(self) -> Sent:
+        """The live records: planted alerts among them, and messages that nobody can read."""
+        fleet, planted = self.fleet, []
+        values = fleet.values.copy()
+        spread = np.nanstd(values, axis=0)
+        for number, name in enumerate(fleet.names):
+            mine = fleet.entity == number
+            times = np.unique(fleet.time_us[mine & (fleet.time_us >= self._border_us)])
+            for first in range(100 + 7 * number % EVERY, len(times) - LENGTH, EVERY):
+                span = times[first], times[first + LENGTH - 1]
+                rows = mine & (fleet.time_us >= span[0]) & (fleet.time_us <= span[1])
+                values[rows] += STRANGE * spread
+                planted.append(Planted(name, int(span[0]), int(span[1])))
+        live = np.flatnonzero(fleet.time_us >= self._border_us)
+        columns = {
+            name: getattr(fleet, name)[live] for name in ("entity", "time_us", "arrival_us", "label", "kind")
+        }
+        chosen = fleet._replace(values=values[live], **columns)
+        found, names = list(messages(chosen)), list(keys(chosen))
+        for nth, at in enumerate(range(POISON_EVERY, len(found), POISON_EVERY)):
+            found.insert(at, POISON[nth % len(POISON)])
+            names.insert(at, b"poison-%d" % nth)
+        return Sent(found, names, planted)
+
+    @cached_property
+    def reference(self) -> dict[int, str]:
+        """The state after all records, by one daemon that nobody disturbs."""
+        say("the uninterrupted run")
+        home = self.home("reference", "at_least_once")
+        daemon = home.start()
+        home.send(self.sent.values, self.sent.keys)
+        home.caught_up(600)
+        daemon.stop()
+        return state_of(home)
+
+    @property
+    def _border_us(self) -> int:
+        return int(self.fleet.time_us.min()) + TRAINED * PERIOD_S * 1_000_000
+
+    def home(self, name: str, guarantee: Guarantee, **librdkafka: Any) -> Home:
+        """A fresh home with topics of its own."""
+        folder = self.folder / f"{name}-{next(self._numbers)}"
+        shutil.copytree(self.trained, folder)
+        home = Home(folder, self.broker, self.folder / "xla")
+        stream = home.stream(guarantee=guarantee)
+        client = {"librdkafka": librdkafka} if librdkafka else {}
+        home.write(stream, state={"snapshot_every": "2s"}, kafka=client, thresholds=BUDGET)
+        home.make_topics()
+        return home
+
+    def chunks(self, count: int) -> list[slice]:
+        """The records in so many pieces."""
+        edges = [round(len(self.sent.values) * i / count) for i in range(count + 1)]
+        return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+    def feed(self, home: Home, piece: slice) -> None:
+        """Send a piece of the records."""
+        home.send(self.sent.values[piece], self.sent.keys[piece])
+
+    def judged(
+        self, home: Home, fault: str, guarantee: Guarantee, injected: int, recovery_s: list[float]
+    ) -> Row:
+        """Let the stream catch up, stop what runs, and look."""
+        home.caught_up(600)
+        for daemon in home.daemons:
+            if daemon.code is None:
+                daemon.stop()
+        verdict = judge(home, self.sent.planted, self.reference)
+        say(f"{fault}, {guarantee}: {injected} times; {verdict}")
+        return Row(fault, guarantee, injected, verdict, recovery_s)
+
+    def pause(self, most_s: float) -> None:
+        """A random while."""
+        time.sleep(self.random.uniform(0, most_s))
+
+
+def timed(begin: Callable[[], Daemon]) -> tuple[Daemon, float]:
+    """A daemon, and the seconds until it was ready."""
+    began = time.monotonic()
+    daemon = begin()
+    return daemon, time.monotonic() - began
