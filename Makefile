@@ -49,14 +49,15 @@ REAL := tests/contract tests/acceptance tests/test_rigs.py
 # Minutes more of it: what stands around the daemon, and whole timelines of what quicker tests hold in its parts.
 AROUND := tests/deploy/test_stack.py tests/acceptance/test_collectd.py tests/acceptance/test_rekey.py \
 	tests/acceptance/test_exactly_once.py tests/acceptance/test_secured.py tests/detector/cli/test_killed_training.py \
-	tests/models/test_training_whole.py
+	tests/models/test_training_whole.py tests/models/test_checkpoints.py tests/detector/test_compiled.py \
+	tests/pipelines/test_brokers_kafka.py
 PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml
 
 test: install kafka ## all tests
 	$(PYTEST) --cov-report= -n 2 --dist loadfile $(REAL:%=--ignore=%) $(AROUND:%=--ignore=%) tests
 	$(PYTEST) --cov-append --cov-report=term:skip-covered -m "not demo" $(AROUND:%=--ignore=%) $(REAL)
 
-test-around: install kafka ## what the containers run, collectd, rekeying, exactly once, a secured cluster (8 minutes)
+test-around: install kafka ## what the containers run, collectd, rekeying, exactly once, a secured cluster and more (12 minutes)
 	$(PYTEST) --cov-report= $(AROUND)
 
 test-demo: install ## the demo, with its fault and without, end to end (10 minutes; wants an idle machine)
