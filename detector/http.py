@@ -28,7 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
 from ..errors import SettingsError, TocsinError
-from .http_access import Access
+from .http_access import EVERYBODY, Access
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Server:
         port: int,
         registry: CollectorRegistry,
         sources: Sources,
-        access: Access = Access(),  # noqa: B008, it cannot change
+        access: Access = EVERYBODY,
     ) -> None:
         self._host = host
         self._port = port

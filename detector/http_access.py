@@ -36,6 +36,9 @@ class Access(NamedTuple):
         return scheme.lower() == "bearer" and any(known)
 
 
+EVERYBODY = Access()
+
+
 def hash_of(token: str) -> str:
     """SHA-256 (hex) of a token: enough for one that is random and long, and of no use to who reads it."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()

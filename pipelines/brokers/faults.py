@@ -72,7 +72,14 @@ MOVED_ON = frozenset({
     KafkaError._ASSIGNMENT_LOST,
     KafkaError._MAX_POLL_EXCEEDED,
 })  # fmt: skip
-
+FENCED = frozenset({
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+})  # fmt: skip
+ENDED = frozenset({KafkaError._FATAL, KafkaError._STATE})
+"""By these `produce` says that the transaction, or the producer, has failed already."""
+PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
 OFFSET_GONE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 END_OF_PARTITION = KafkaError._PARTITION_EOF

@@ -9,20 +9,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from ...errors import BrokerError
-from .base import Consumer, Headers, Part, TransactionFailed
+from ...errors import BrokerError, DeliveryFailed
+from .base import Consumer, Headers, Part, StillWaiting, TransactionFailed
 from .consumer import REQUEST_S
-from .faults import FORBIDDEN, REFUSED_LOGIN, UNAVAILABLE, cause, reason, typed
+from .faults import ENDED, FENCED, FORBIDDEN, PURGED, REFUSED_LOGIN, UNAVAILABLE, cause, reason, typed
 from .producer import KafkaProducer
 
-FENCED = frozenset({
-    KafkaError._FENCED,  # noqa: SLF001 -- librdkafka's own codes begin with an underscore
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-})  # fmt: skip
-ENDED = frozenset({KafkaError._FATAL, KafkaError._STATE})  # noqa: SLF001
-"""By these `produce` says that the transaction, or the producer, has failed already."""
-PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
 PAUSE_S = 0.05
 
 
@@ -76,7 +68,10 @@ class KafkaTransactions(KafkaProducer):
             DeliveryFailed: a record was refused for good.
         """
         self._begin()
-        self.flush(self._request_s)
+        try:
+            self.flush(self._request_s)
+        except StillWaiting as owed:
+            raise TransactionFailed(str(owed)) from None
         parts = [TopicPartition(*part, at) for part, at in offsets.items()]
         member = consumer.membership()
         what = "Committing a transaction"
@@ -87,9 +82,14 @@ class KafkaTransactions(KafkaProducer):
 
     def flush(self, timeout_s: float) -> None:
         """See `base.Producer.flush`; TransactionFailed where it was the broker's absence that refused records."""
-        if self._passing and self._passing == self._failed:
-            raise TransactionFailed(f"{self._failed} records of a transaction were not taken in time.")
-        super().flush(timeout_s)
+        try:
+            super().flush(timeout_s)
+        except StillWaiting:
+            raise
+        except DeliveryFailed as fault:
+            if self._passing < self._failed:
+                raise
+            raise TransactionFailed(str(fault)) from None
 
     def close(self) -> None:
         """Abort what is open and release everything."""

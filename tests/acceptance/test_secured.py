@@ -270,7 +270,7 @@ def test_the_daemon_lives_by_these_rights_and_obeys_signed_changes_alone(
     signed = BudgetChange(budget="2/day per entity", **signed_by("ada", "fewer"))
     newest = publish(home.broker, home.topic("control"), signed, artefacts_of(settings, settings.stream()))
     for daemon in others.values():
-        until(lambda: daemon.metric("tocsin_change_version") >= newest, "the change")  # noqa: B023
+        until(lambda one=daemon: one.metric("tocsin_change_version") >= newest, "the change")
     feed(1100, 1500)
     for mechanism, daemon in others.items():
         stop(daemon, mechanism)

@@ -10,6 +10,7 @@ from rigs.fixtures import TopicFactory
 from tocsin.errors import SettingsError
 from tocsin.pipelines.brokers import BEGINNING, Broker, Consumer
 from tocsin.pipelines.brokers.base import TransactionFailed
+from tocsin.pipelines.brokers.embedded import EmbeddedBroker
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
 pytestmark = pytest.mark.kafka
@@ -124,6 +125,20 @@ def test_without_a_broker_it_says_so_in_time() -> None:
     with pytest.raises(TransactionFailed):
         broker.transactions("nobody")
     assert time.monotonic() - begun < 5
+
+
+def test_a_broker_that_goes_away_is_no_refusal() -> None:
+    """What was not taken in time is given up with its transaction: a daemon goes on, as at a refusal it would not."""
+    broker = EmbeddedBroker(librdkafka={"message.timeout.ms": 500, "transaction.timeout.ms": 1000})
+    broker.admin().create("out", 1)
+    producer = broker.transactions("away")
+    broker.down()
+    producer.produce("out", b"1")
+    time.sleep(1.5)
+    with pytest.raises(TransactionFailed):
+        producer.flush(2)
+    producer.close()
+    broker.close()
 
 
 def test_the_id_has_a_place_of_its_own() -> None:
