@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 
-from ..errors import BrokerError
+from ..errors import BrokerError, BrokerUnavailable
 from ..pipelines.brokers.base import END, Batch, Part, TransactionFailed
 from .announcing import Names
 from .applying import Applier
@@ -356,8 +356,10 @@ class StreamLoop:
                 starts, _ = self._take_over(self._consumer.assignment)
                 self._consumer.seek(starts)
                 self._undone = None
-            except TransactionFailed as fault:
-                self._undone = fault
+            except (TransactionFailed, BrokerUnavailable) as fault:
+                self._undone = (
+                    fault if isinstance(fault, TransactionFailed) else TransactionFailed(str(fault))
+                )
                 self._consumer.consume(1, POLL_S)  # stays a member; what comes is read again
         self.restoring = False
         self._committed_at = self._s.clocks.monotonic()

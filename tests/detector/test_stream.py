@@ -24,7 +24,7 @@ from tocsin.detector.stopping import StopAsked, Stopping
 from tocsin.detector.stream import StreamLoop
 from tocsin.detector.stream_setup import Setup
 from tocsin.detector.takeover import Takeover
-from tocsin.errors import BrokerError, UnreadableTopic
+from tocsin.errors import BrokerError, BrokerUnavailable, UnreadableTopic
 from tocsin.pipelines.brokers.base import END, Batch, Part, StillWaiting, TransactionFailed
 from tocsin.pipelines.decoding import Reason, Rejection
 
@@ -392,6 +392,19 @@ def test_a_transaction_that_failed_is_given_up_and_all_goes_on_from_what_is_comm
     assert once.broker.transactions.call_count == 2
     assert once.broker.transactions.call_args_list[0] == once.broker.transactions.call_args_list[1]
     assert not once.loop.restoring
+
+
+def test_it_waits_for_a_broker_that_is_away(once: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    take, answers = Takeover.take, iter([BrokerUnavailable("nobody answers")])
+
+    def away(self: Takeover, parts: list[Part]) -> tuple[dict[Part, Owned], int]:
+        for fault in answers:
+            raise fault
+        return take(self, parts)
+
+    monkeypatch.setattr(Takeover, "take", away)
+    fail(once, TransactionFailed("timed out"))
+    once.consumer.seek.assert_called_once_with({PART: 7})
 
 
 def test_every_commit_bears_the_offsets_of_all_partitions_moved_or_not(once: Stage) -> None:
