@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test test-around test-demo lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
+.PHONY: help install system kafka demo test test-slow test-demo lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -44,21 +44,16 @@ kafka: ## fetch the Apache Kafka jars for the tests (Java 17 and mvn), if they a
 demo: install ## everything on this machine: telemetry, a fault, an alert, a recalibration
 	$(BIN)/tocsin demo
 
-# What starts brokers and daemons runs by itself: it measures times, and two of it would disturb each other.
-REAL := tests/contract tests/acceptance tests/test_rigs.py
-# Minutes more of it: what stands around the daemon, and whole timelines of what quicker tests hold in its parts.
-AROUND := tests/deploy/test_stack.py tests/acceptance/test_collectd.py tests/acceptance/test_rekey.py \
-	tests/acceptance/test_exactly_once.py tests/acceptance/test_secured.py tests/detector/cli/test_killed_training.py \
-	tests/models/test_training_whole.py tests/models/test_checkpoints.py tests/detector/test_compiled.py \
-	tests/pipelines/test_brokers_kafka.py
+# What starts daemons runs by itself: it measures times, and two of it would disturb each other.
+REAL := tests/acceptance
 PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml
 
-test: install kafka ## all tests
-	$(PYTEST) --cov-report= -n 2 --dist loadfile $(REAL:%=--ignore=%) $(AROUND:%=--ignore=%) tests
-	$(PYTEST) --cov-append --cov-report=term:skip-covered -m "not demo" $(AROUND:%=--ignore=%) $(REAL)
+test: install kafka ## all tests but the slow ones
+	$(PYTEST) --cov-report= -m "not slow" -n 3 --dist loadfile --ignore=$(REAL) tests
+	$(PYTEST) --cov-append --cov-report=term:skip-covered -m "not slow" $(REAL)
 
-test-around: install kafka ## what the containers run, collectd, rekeying, exactly once, a secured cluster and more (12 minutes)
-	$(PYTEST) --cov-report= $(AROUND)
+test-slow: install kafka ## the containers' commands, collectd, rekeying, exactly once, a secured cluster and more (15 minutes)
+	$(PYTEST) --cov-report= -m "slow and not demo" tests
 
 test-demo: install ## the demo, with its fault and without, end to end (10 minutes; wants an idle machine)
 	$(BIN)/python -m pytest -c tests/pytest.ini -m demo tests/acceptance

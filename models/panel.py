@@ -8,6 +8,7 @@ then the same to the bit however many rows are in the call, wherever it stands a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,9 +27,11 @@ SHARED_BLOCK_ROWS = 256
 OWN_BLOCK_ROWS = (
     16  # rows of one panel per block where each entity has its own: fewer are padded when batches are thin
 )
-LADDER = (4, 16, 256)
+LADDER = (16, 256)
 """Blocks per call that are compiled. Never a single one: over one block XLA drops the loop, fuses what is in it with
 what is around it, and rounds otherwise (measured at 25 channels and 1 lag: 33 of 60 calls differed in a last bit)."""
+SPLIT_FROM = 5
+"""Blocks from which on a call is worth two devices."""
 LEAST_EXCESS = 0.01
 
 
@@ -244,18 +247,32 @@ class Scorer:
         return self._program.traces - self._traces_before
 
     def warm(self) -> None:
-        """Compile every shape, so that no record waits for it."""
-        for blocks in LADDER:
-            rows = blocks * self._rows
-            self._call(
-                blocks,
-                2,
-                np.zeros(blocks, np.int32),
-                np.zeros((rows, self.lags, self.features), np.float32),
-                np.zeros((rows, self.features), np.float32),
-                np.ones((rows, 4, self.features), np.float32),
-                np.zeros(rows, np.float32),
-            )
+        """Compile every shape for every device, side by side, so that no record waits for it."""
+        with ThreadPoolExecutor(len(self._params)) as pool:
+            compiling = [
+                pool.submit(self._program.run.lower(params, *self._shapes(blocks)).compile)
+                for blocks in LADDER
+                for params in self._params
+            ]
+        for one in compiling:
+            one.result()
+
+    def _shapes(self, blocks: int) -> tuple[Any, ...]:
+        """What stands behind the params in a call of so many blocks."""
+        rows = self._rows
+
+        def block(*shape: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((blocks, *shape), jnp.float32)
+
+        return (
+            np.int32(0),
+            np.int32(blocks),
+            jax.ShapeDtypeStruct((blocks,), jnp.int32),
+            block(rows, self.lags, self.features),
+            block(rows, self.features),
+            block(rows, 4, self.features),
+            block(rows),
+        )
 
     def score(
         self,
@@ -345,7 +362,7 @@ class Scorer:
     ) -> Scored:
         folded = [a.reshape(blocks, self._rows, *a.shape[1:]) for a in rows]
         # Handed over together, for each device a part: what one device is given it computes one by one.
-        border = count // 2 if len(self._params) > 1 and blocks > LADDER[0] else count
+        border = count // 2 if len(self._params) > 1 and count >= SPLIT_FROM else count
         parts = [(0, border), (border, count)] if border < count else [(0, count)]
         done = [
             self._program.run(params, np.int32(first), np.int32(end), panel, *folded)

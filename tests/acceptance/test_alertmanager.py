@@ -17,7 +17,7 @@ from rigs.daemon import Daemon, Home, until
 from rigs.target import Receiver, receiving
 from telemetry import keys, messages
 
-pytestmark = [pytest.mark.kafka, pytest.mark.alertmanager, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.alertmanager]
 
 FORWARD = {"to": "alertmanager", "resend": "1s", "hold": "3s"}
 

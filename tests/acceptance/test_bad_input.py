@@ -21,7 +21,7 @@ from tocsin.detector.settings import load
 from tocsin.models import signing
 from tocsin.models.registry import Registry
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = pytest.mark.kafka
 
 LIMIT = 16_384
 DAY_MS = 86_400_000

@@ -10,7 +10,7 @@ import pytest
 from rigs.daemon import Home, scored, until
 from telemetry import keys, messages
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = pytest.mark.kafka
 
 NEED = 300
 

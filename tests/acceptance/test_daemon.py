@@ -19,7 +19,7 @@ from rigs.daemon import Daemon, Home, Message, assert_same, replayed, scored, un
 from telemetry import keys, messages
 from tocsin.detector.changelog import Restorer
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = pytest.mark.kafka
 
 SCHEMA = Path(__file__).parents[2] / "detector/schemas/alert.schema.json"
 

@@ -19,7 +19,7 @@ from rigs.kafka import Rig
 from telemetry import keys, messages
 from tocsin.detector.changelog import Restorer
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = pytest.mark.kafka
 
 
 def alter(home: Home, role: str, name: str, value: str) -> None:

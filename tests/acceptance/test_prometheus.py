@@ -23,7 +23,7 @@ from tocsin.detector import replay_setup, view
 from tocsin.detector.metric_defs import SCORE
 from tocsin.detector.settings import load
 
-pytestmark = [pytest.mark.kafka, pytest.mark.prometheus, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.prometheus]
 
 QUANTILES = (0.01, 0.25, 0.5, 0.9, 0.99)
 CONFIG = """

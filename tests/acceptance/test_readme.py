@@ -17,7 +17,7 @@ from rigs.daemon import Home, until
 from rigs.kafka import free_ports
 from telemetry import generate, keys, messages
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = pytest.mark.kafka
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 HEADING = "## With your own Kafka"

@@ -8,7 +8,7 @@ from comparisons import facts, pair
 from rigs.chromium import Browser
 from tocsin.detector.report import compared, frame
 
-pytestmark = [pytest.mark.chromium, pytest.mark.slow]
+pytestmark = pytest.mark.chromium
 EVIL = """<script>window.taken = 1</script><img src=x onerror="window.taken=1">"""
 
 

@@ -9,7 +9,7 @@ from reports import MINUTE_US, START_US, Made, minutes
 from rigs.chromium import Browser
 from tocsin.detector.report import facts, page
 
-pytestmark = [pytest.mark.chromium, pytest.mark.slow]
+pytestmark = pytest.mark.chromium
 EVIL = """<script>window.taken = 1</script><img src=x onerror="window.taken=1">"""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,9 @@ from tocsin.models.panel import LADDER, PanelParams, Scored, Scorer, member_name
 
 MakePanel = Callable[..., PanelParams]
 MakeExamples = Callable[..., fitting.Examples]
-SHAPES = [(25, 5), (38, 5), (19, 5), (25, 1)]
+CASES = [(25, 5, False), (38, 5, False), (19, 5, False), (25, 1, False), (19, 5, True)]
+QUICK = [((25, 5, False), 1), ((25, 1, False), 1), ((19, 5, True), 5)]
+"""Each case compiles for a quarter of a minute."""
 POOL = 300
 
 
@@ -47,9 +50,13 @@ def same(a: Scored, b: Scored) -> bool:
     return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("panels", [1, 5], ids=["shared", "per_entity"])
 @pytest.mark.parametrize(
-    ("features", "lags", "time_of_day"), [*((*shape, False) for shape in SHAPES), (19, 5, True)]
+    ("features", "lags", "time_of_day", "panels"),
+    [
+        pytest.param(*case, panels, marks=[] if (case, panels) in QUICK else [pytest.mark.slow])
+        for case in CASES
+        for panels in (1, 5)
+    ],
 )
 def test_a_record_scores_the_same_bits_in_whatever_company(
     features: int, lags: int, time_of_day: bool, panels: int, made_up_panel: MakePanel
@@ -99,13 +106,32 @@ def test_no_rows_give_no_rows(made_up_panel: MakePanel) -> None:
         assert [a.shape for a in out] == [(0, 4), (0, 3), (0, 3), (0,)]
 
 
+@contextlib.contextmanager
+def compilations() -> Iterator[list[str]]:
+    """What XLA is asked to compile meanwhile."""
+    seen: list[str] = []
+
+    def listen(event: str, _: float, **__: object) -> None:
+        if event.endswith("backend_compile_duration"):
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
 @pytest.mark.parametrize("panels", [1, 3])
 def test_warm_compiles_every_shape_and_scoring_none(panels: int, made_up_panel: MakePanel) -> None:
     scorer = Scorer(made_up_panel(panels, 4, 3))
-    scorer.warm()
+    with compilations() as compiled:
+        scorer.warm()
+    assert len(compiled) == len(LADDER) * 2  # for each device
     assert scorer.compilations == len(LADDER)
-    for n in (1, 3, 64, 65, 700, 2000):
-        scorer.score(*batch(n, 4, 3, panels))
+    batches = [batch(n, 4, 3, panels) for n in (1, 3, 64, 65, 700, 2000, 5000)]
+    with compilations() as compiled:
+        for rows in batches:
+            scorer.score(*rows)
+    assert not compiled
     assert scorer.compilations == len(LADDER)
 
 

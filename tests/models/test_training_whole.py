@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+import pytest
 from tocsin.models import fitting
 from tocsin.models.training import Report
 
 TWO = jax.devices()[:2]
+
+pytestmark = pytest.mark.slow
 
 
 def test_two_devices_give_the_bits_and_the_reports_of_one(

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import Producer as RawProducer
+from rigs.daemon import until
 from telemetry import generate, keys, messages
 from tocsin.errors import BrokerUnavailable, DataError, UnknownTopic
 from tocsin.pipelines import collect, formats
@@ -186,7 +187,8 @@ def test_marks_of_transactions_are_passed_without_waiting(kafka, kafka_broker, k
     for key, value in list(zip(keys(fleet), messages(fleet), strict=True))[:5]:
         raw.produce(name, value, key)
     raw.commit_transaction(10)
-    assert spans(kafka_broker, [name]) == [Span((name, 0), 0, 6)]
+    # a broker says that a transaction is committed before its records can be read
+    assert until(lambda: spans(kafka_broker, [name]), "records that can be read") == [Span((name, 0), 0, 6)]
     began = time.monotonic()
     assert sum(one.size for one in read_all(kafka_broker, spans(kafka_broker, [name]))) == 5
     assert time.monotonic() - began < collect.PATIENCE_S / 2

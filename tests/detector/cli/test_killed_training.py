@@ -32,6 +32,8 @@ PATIENCE_S = 200.0
 STACKS = 3 * 5
 """Of one model each: two entities' and the group's, on four folds and on all."""
 
+pytestmark = pytest.mark.slow
+
 
 def trained(*told: str) -> None:
     with pytest.raises(SystemExit) as left:
