@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 from ..errors import BrokerError, BrokerUnavailable
@@ -43,6 +44,7 @@ class Checkpoints:
         if not owned:
             return
         with self._ledger.stage("snapshot"):
+            self._retained(owned)
             for one in owned:
                 snapshot = self._state.snapshot(one.index, one.next_offset)
                 pairs, one.marker = encode_snapshot(*one.part, snapshot, one.marker, self._writer)
@@ -52,6 +54,20 @@ class Checkpoints:
                 one.snapshot_bytes, one.bytes_in, one.snapshot_at = size, 0, now
                 one.snapshot_offset = one.next_offset
                 self._ledger.snapshot(size)
+
+    def _retained(self, owned: Sequence[Owned]) -> None:
+        """Tell how much a crash now would replay, the most until the next snapshot, and whether the input holds it."""
+        if self._consumer.broker_down:
+            return  # a request would wait for its time limit
+        try:
+            oldest = self._side.begin_offsets([one.part for one in owned])
+        except BrokerError as fault:
+            log.info("what the input still holds is not known", extra={"why": str(fault)})
+            return
+        for one in owned:
+            if records := one.next_offset - one.snapshot_offset:
+                held = one.next_offset - oldest[one.part]
+                self._ledger.replay(one.part, records, held / records if oldest[one.part] else math.inf)
 
     def commit(self, owned: Sequence[Owned], under_way: Mapping[Part, int]) -> None:
         """Commit what is through the chain once all that was sent is acknowledged.

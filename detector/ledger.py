@@ -123,6 +123,12 @@ class Ledger:
         self._metrics.add(defs.SNAPSHOTS, 1, self._stream)
         self._metrics.add(defs.SNAPSHOT_BYTES, size, self._stream)
 
+    def replay(self, part: Part, records: int, cover: float) -> None:
+        """What a crash just before the newest snapshot would have replayed, and how many times that is held."""
+        labels = (self._stream, part[0], str(part[1]))
+        self._metrics.set(defs.REPLAY, records, *labels)
+        self._metrics.set(defs.REPLAY_COVER, cover, *labels)
+
     def committed(self) -> None:
         """Offsets that the group has stored."""
         self._metrics.set(defs.COMMIT_TIME, self._clocks.wall(), self._stream)
@@ -171,6 +177,8 @@ class Ledger:
                 defs.DRIFT_ESTIMATE,
                 defs.LEARNING_FROZEN,
                 defs.TRAINING_PROPOSED,
+                defs.REPLAY,
+                defs.REPLAY_COVER,
             ):
                 self._metrics.drop(definition, self._stream, topic, str(partition))
 

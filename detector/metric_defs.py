@@ -32,6 +32,8 @@ SEVERITIES = ("warning", "critical")
 PHASES = ("starting", "collecting", "training", "restoring", "live", "stopped")
 STAGES = ("consume", "decode", "chain", "publish", "commit", "snapshot")
 
+OF_PARTITION = ("stream", "topic", "partition")
+
 # Scores are logs: a unit is a factor e, 0 is ordinary, and almost everything lies between -2 and 4.
 SCORE = (
     -2.0,
@@ -143,9 +145,7 @@ DATA_LOSS = _define(
     "counter",
     "data_loss_records_total",
     "Records that Kafka had deleted before they were read.",
-    "stream",
-    "topic",
-    "partition",
+    *OF_PARTITION,
 )
 BATCH_RECORDS = _define("histogram", "batch_records", "Records taken at once.", "stream", buckets=RECORDS)
 STAGE_SECONDS = _define(
@@ -160,17 +160,13 @@ LAG = _define(
     "gauge",
     "consumer_lag_records",
     "End of the partition minus the committed offset.",
-    "stream",
-    "topic",
-    "partition",
+    *OF_PARTITION,
 )
 EVENT_TIME = _define(
     "gauge",
     "last_event_timestamp_seconds",
     "The watermark: newest event time of the partition.",
-    "stream",
-    "topic",
-    "partition",
+    *OF_PARTITION,
 )
 REKEYED = _define(
     "counter",
@@ -323,27 +319,21 @@ DRIFT_MEAN = _define(
     "gauge",
     "drift_block_mean",
     "Standardised mean of the last full block of records, by signal; late records in hundredths.",
-    "stream",
-    "topic",
-    "partition",
+    *OF_PARTITION,
     "signal",
 )
 DRIFT_ESTIMATE = _define(
     "gauge",
     "drift_estimate",
     "Mean of the block means since the last drift decision, by signal.",
-    "stream",
-    "topic",
-    "partition",
+    *OF_PARTITION,
     "signal",
 )
 DECISIONS = _define(
     "counter",
     "decisions_total",
     "Decisions that a partition's records led to, written to the changelog, by what happened and what was done.",
-    "stream",
-    "topic",
-    "partition",
+    *OF_PARTITION,
     "what",
     "action",
 )
@@ -351,25 +341,19 @@ LEARNING_FROZEN = _define(
     "gauge",
     "learning_frozen",
     "1 while a partition learns nothing: most of its entities are in incidents, or most values missing.",
-    "stream",
-    "topic",
-    "partition",
+    *OF_PARTITION,
 )
 TRAINING_PROPOSED = _define(
     "gauge",
     "training_proposed",
     "1 where a decision has proposed a training since the model came into force.",
-    "stream",
-    "topic",
-    "partition",
+    *OF_PARTITION,
 )
 DRIFT_DECISIONS = _define(
     "counter",
     "drift_decisions_total",
     "Drift decisions written to the changelog.",
-    "stream",
-    "topic",
-    "partition",
+    *OF_PARTITION,
     "signal",
 )
 
@@ -392,4 +376,16 @@ SNAPSHOT_BYTES = _define("counter", "state_snapshot_bytes_total", "Bytes written
 RESTORE_SECONDS = _define("gauge", "state_restore_seconds", "How long the last restore took.", "stream")
 RESTORED_RECORDS = _define(
     "counter", "state_replayed_records_total", "Records replayed silently after a restore.", "stream"
+)
+REPLAY = _define(
+    "gauge",
+    "state_replay_records",
+    "Records between the last two snapshots: what a crash just before the second would have replayed silently.",
+    *OF_PARTITION,
+)
+REPLAY_COVER = _define(
+    "gauge",
+    "state_replay_cover",
+    "How many times that many the topic holds; infinite while it has deleted nothing yet. Below 2 is too little.",
+    *OF_PARTITION,
 )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import BrokerError, BrokerUnavailable
 from ..pipelines.brokers.base import Admin, Broker, TopicInfo
+from . import topic_limits
 from .settings import Kafka, Settings, Stream
 
 COMPACT = {"cleanup.policy": "compact"}
@@ -111,16 +112,26 @@ def check(
     try:
         existing = admin.topics()
         report = Report([], [], [])
+        every_s = float(settings.state.snapshot_every)
         for stream in streams:
+            largest = 0
             for need in needs(stream, settings.kafka, existing, groups=groups):
                 report.needs.append(need)
                 if need.topic not in existing and create:
-                    config = need.config if broker.capabilities.admin else {}
+                    limits = topic_limits.config_for(need.role, largest)
+                    config = {**need.config, **limits} if broker.capabilities.admin else {}
                     replicas = settings.kafka.replication if settings.kafka.replication > 0 else None
                     if admin.create(need.topic, need.partitions, config, replicas):
                         report.created.append(need.topic)
                     existing = admin.topics()
-                report.findings.extend(_examine(need, existing.get(need.topic), admin, broker))
+                info = existing.get(need.topic)
+                report.findings.extend(_examine(need, info, admin, broker))
+                if info is None or not broker.capabilities.admin:
+                    continue
+                held, unread = _settings(need, admin)
+                if need.role == "input":  # the inputs come first
+                    largest = max(largest, int(held.get(topic_limits.BYTES, "0")))
+                report.findings.extend([*unread, *_configured(need, held, largest, every_s)])
             if stream.guarantee == "exactly_once" and not broker.capabilities.transactions:
                 report.findings.append(
                     Finding(
@@ -184,24 +195,38 @@ def _examine(need: Need, info: TopicInfo | None, admin: Admin, broker: Broker) -
                 f"name another one as [stream] {need.role}",
             )
         )
-    if broker.capabilities.admin:
-        found += _policy(need, subject, admin)
     if broker.capabilities.security:
         found += _rights(need, subject, admin)
     return found
 
 
-def _policy(need: Need, subject: str, admin: Admin) -> list[Finding]:
-    wanted = need.config.get("cleanup.policy")
-    if wanted is None:
-        return []
+def _settings(need: Need, admin: Admin) -> tuple[dict[str, str], list[Finding]]:
+    """A topic's settings; none, and why, where they cannot be read."""
     try:
-        policy = admin.describe_config(need.topic).get("cleanup.policy", "")
+        return admin.describe_config(need.topic), []
     except BrokerUnavailable:
         raise
     except BrokerError as fault:
-        allow = "allow DESCRIBE_CONFIGS, or look yourself"
-        return [Finding(need.stream, subject, f"its settings cannot be read: {fault}", allow, fatal=False)]
+        problem, allow = f"its settings cannot be read: {fault}", "allow DESCRIBE_CONFIGS, or look yourself"
+        return {}, [Finding(need.stream, f"{need.role} topic {need.topic}", problem, allow, fatal=False)]
+
+
+def _configured(
+    need: Need, config: Mapping[str, str], largest_input: int, snapshot_every_s: float
+) -> list[Finding]:
+    """What is wrong with a topic's settings."""
+    subject = f"{need.role} topic {need.topic}"
+    found = _policy(need, subject, config["cleanup.policy"]) if "cleanup.policy" in config else []
+    for one in topic_limits.unfit(need.role, config, largest_input, snapshot_every_s):
+        alter = f"kafka-configs.sh --alter --topic {need.topic} --add-config {one.setting}={one.least}"
+        found.append(Finding(need.stream, subject, one.problem, alter, one.fatal))
+    return found
+
+
+def _policy(need: Need, subject: str, policy: str) -> list[Finding]:
+    wanted = need.config.get("cleanup.policy")
+    if wanted is None:
+        return []
     held = {part.strip() for part in policy.split(",")}
     if held == {wanted}:
         return []

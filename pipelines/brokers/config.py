@@ -40,6 +40,8 @@ PRODUCER: dict[str, Any] = {
     "acks": "all",
     "linger.ms": 5,
     "queue.buffering.max.kbytes": 131_072,
+    # The topic's own limit decides: a message that came in goes out again with headers, as a dead letter.
+    "message.max.bytes": 100_000_000,
     "delivery.report.only.error": True,
 }
 

@@ -50,6 +50,7 @@ LETTERS = {
     "a list": Case(b"[1, 2, 3]", "not_object"),
     "nested without end": Case(b'{"f00":' * 1500 + b"1" + b"}" * 1500, "too_deep"),
     "oversized": Case(record(note="x" * LIMIT), "oversized"),
+    "as large as the topic takes": Case(record(note="x" * 1_048_400), "oversized"),
     "a feature of a wrong type": Case(record(f01=[1]), "wrong_type"),
     "a feature that is words": Case(record(f01="much"), "wrong_type"),
     "no entity": Case(record(host=...), "missing_entity", None),

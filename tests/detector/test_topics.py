@@ -2,7 +2,9 @@
 
 import pytest
 from rigs.kafka import Rig
+from tocsin.detector.changelog import PIECE_BYTES
 from tocsin.detector.settings import Settings, Stream, load
+from tocsin.detector.topic_limits import BYTES, ROOM_BYTES
 from tocsin.detector.topics import check, needs
 from tocsin.errors import BrokerUnavailable
 from tocsin.pipelines.brokers import Broker, TopicInfo
@@ -128,6 +130,39 @@ def test_policies_that_would_lose_state_or_alerts(kafka_broker: KafkaBroker, nam
     ]
     assert "old state would be deleted by age" in report.findings[0].problem
     assert f"--topic {name}.changelog --add-config cleanup.policy=compact" in report.findings[0].fix
+
+
+@pytest.mark.kafka
+def test_sizes_and_times_that_are_not_enough(kafka_broker: KafkaBroker, name: str) -> None:
+    settings = settings_for(name, TOCSIN__STATE__SNAPSHOT_EVERY="1m")
+    admin = kafka_broker.admin()
+    admin.create(name, 4, {"retention.ms": "119999", "max.message.bytes": "500000"})
+    admin.create(f"{name}.changelog", 4, {"cleanup.policy": "compact", "max.message.bytes": "524288"})
+    admin.create(f"{name}.dead-letters", 4, {"max.message.bytes": "565535"})
+    report = check(kafka_broker, settings, settings.streams, create=True)
+    told = {f.subject.split()[0]: (f.fatal, f.problem, f.fix) for f in report.findings}
+    assert list(told) == ["input", "changelog", "dead"]
+    fatal, problem, fix = told["input"]
+    assert (fatal, fix) == (True, f"kafka-configs.sh --alter --topic {name} --add-config retention.ms=120000")
+    assert "keeps records for 119.999 s, less than twice [state] snapshot_every (60 s)" in problem
+    fatal, problem, fix = told["changelog"]
+    assert (fatal, fix.rpartition("=")[2]) == (True, str(PIECE_BYTES + ROOM_BYTES))
+    assert "takes messages of 524288 bytes" in problem
+    fatal, problem, fix = told["dead"]
+    assert (fatal, fix.rpartition("=")[2]) == (False, "565536")
+    assert "would stop the stream" in problem
+    admin.close()
+
+
+@pytest.mark.kafka
+def test_what_is_made_takes_whatever_the_input_takes(kafka_broker: KafkaBroker, name: str) -> None:
+    settings = settings_for(name, TOCSIN__STREAM__REKEY="true")
+    assert check(kafka_broker, settings, settings.streams, create=True).findings == []
+    admin = kafka_broker.admin()
+    largest = int(admin.describe_config(name)[BYTES])
+    for topic in (f"{name}.rekeyed", f"{name}.dead-letters"):
+        assert int(admin.describe_config(topic)[BYTES]) == largest + ROOM_BYTES
+    admin.close()
 
 
 @pytest.mark.kafka
