@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test test-slow test-demo lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
+.PHONY: help install system kafka demo test test-slow test-demo coverage lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -44,19 +44,24 @@ kafka: ## fetch the Apache Kafka jars for the tests (Java 17 and mvn), if they a
 demo: install ## everything on this machine: telemetry, a fault, an alert, a recalibration
 	$(BIN)/tocsin demo
 
-# What starts daemons runs by itself: it measures times, and two of it would disturb each other.
-REAL := tests/acceptance
-PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini --cov --cov-config=pyproject.toml
+PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini
+# What waits for brokers runs three at a time; what starts daemons two, in files of their own.
+WAITING := tests/contract tests/test_rigs.py
+DAEMONS := tests/acceptance
 
 test: install kafka ## all tests but the slow ones
-	$(PYTEST) --cov-report= -m "not slow" -n 3 --dist loadfile --ignore=$(REAL) tests
-	$(PYTEST) --cov-append --cov-report=term:skip-covered -m "not slow" $(REAL)
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile $(WAITING:%=--ignore=%) $(DAEMONS:%=--ignore=%) tests
+	$(PYTEST) -m "not slow" -n 3 --dist worksteal $(WAITING)
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile $(DAEMONS)
 
 test-slow: install kafka ## the containers' commands, collectd, rekeying, exactly once, a secured cluster and more (15 minutes)
-	$(PYTEST) --cov-report= -m "slow and not demo" tests
+	$(PYTEST) -m "slow and not demo" tests
+
+coverage: install kafka ## which lines no test of `make test` runs
+	$(PYTEST) -m "not slow" --cov --cov-config=pyproject.toml --cov-report=term:skip-covered tests
 
 test-demo: install ## the demo, with its fault and without, end to end (10 minutes; wants an idle machine)
-	$(BIN)/python -m pytest -c tests/pytest.ini -m demo tests/acceptance
+	$(PYTEST) -m demo tests/acceptance
 
 $(TYPED): Makefile
 	rm -rf $(TYPED) && mkdir -p $(TYPED)

@@ -57,7 +57,7 @@ def drain(consumer: Consumer, count: int, limit_s: float = 30.0, at_once: int = 
     return Batch(*columns)  # type: ignore[arg-type]
 
 
-def poll_until(condition: Callable[[], bool], *consumers: Consumer, limit_s: float = 30.0) -> None:
+def poll_until(condition: Callable[[], bool], *consumers: Consumer, limit_s: float = 60.0) -> None:
     """Keep consumers polled until something is so."""
     give_up = time.monotonic() + limit_s
     while not condition():
