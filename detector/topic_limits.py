@@ -18,6 +18,7 @@ WRITTEN = {
     "groups": ROOM_BYTES,
 }
 """The largest message that is written to a topic, by its role."""
+STATE = ("changelog", "control")
 PASSED_ON = ("dead letters", "rekeyed")
 """Roles of topics that a message of the input may be sent on to as it came."""
 COVER = 2
@@ -44,7 +45,7 @@ def unfit(role: str, config: Mapping[str, str], largest_input: int, snapshot_eve
     allowed = int(config.get(BYTES, "0"))
     if 0 < allowed < WRITTEN.get(role, 0):
         problem = f"takes messages of {allowed} bytes, and up to {WRITTEN[role]} are written"
-        found.append(Unfit(problem, BYTES, WRITTEN[role], fatal=True))
+        found.append(Unfit(problem, BYTES, WRITTEN[role], fatal=role in STATE))
     if role in PASSED_ON and largest_input and 0 < allowed < largest_input + ROOM_BYTES:
         problem = (
             f"takes messages of {allowed} bytes, the input of {largest_input}: one of its largest, which gets "

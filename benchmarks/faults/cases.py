@@ -6,12 +6,14 @@ import signal
 import time
 from collections.abc import Callable
 
-from rigs.daemon import Home, until
+from rigs.daemon import WAIT_S, Home, alter, until
+from rigs.kafka import Rig
 
 from .stage import GUARANTEES, Guarantee, Row, Stage, timed
 
 SESSION_MS, LEFT_OUT_S = 6_000, 12.0
 STORM_S, STORM_EVERY_S = 60.0, 2.0
+DOWN_S = 30.0
 
 
 def _each(case: Callable[[Stage, Guarantee], Row]) -> Callable[[Stage], list[Row]]:
@@ -112,10 +114,70 @@ def storm(stage: Stage, guarantee: Guarantee) -> Row:
     return stage.judged(home, "members that come and go", guarantee, times, [])
 
 
+def node(stage: Stage, guarantee: Guarantee) -> Row:
+    """Of three nodes one after the other is killed under load and comes back."""
+    times = 1 if stage.fast else 6
+    with Rig(stage.folder / f"three-{next(stage.numbers)}", nodes=3) as rig:
+        three = stage.on(rig)
+        home, recovery = three.home("node", guarantee), list[float]()
+        home.start()
+        for nth, piece in enumerate(three.chunks(times + 1)[:-1]):
+            three.feed(home, piece)
+            _moved(home)
+            rig.nodes[nth % 3].stop(kill=True)
+            began = time.monotonic()
+            _moved(home)
+            recovery.append(time.monotonic() - began)
+            rig.start()
+        three.feed(home, three.chunks(times + 1)[-1])
+        return three.judged(home, "one node of three killed (-9)", guarantee, times, recovery)
+
+
+def cluster(stage: Stage, guarantee: Guarantee) -> Row:
+    """All three nodes are killed under load, for half a minute."""
+    with Rig(stage.folder / f"three-{next(stage.numbers)}", nodes=3) as rig:
+        three = stage.on(rig)
+        home = three.home("cluster", guarantee)
+        home.start()
+        first, last = three.chunks(2)
+        three.feed(home, first)
+        _moved(home)
+        rig.stop(kill=True)
+        time.sleep(DOWN_S)
+        rig.start()
+        began = time.monotonic()
+        _moved(home)
+        recovery = [time.monotonic() - began]
+        three.feed(home, last)
+        return three.judged(home, "three nodes of three killed (-9)", guarantee, 1, recovery)
+
+
+def refused(stage: Stage, guarantee: Guarantee) -> Row:
+    """The alert topic takes no message for a while; who runs ends, and is started again and again."""
+    times = 1 if stage.fast else 5
+    home, recovery = stage.home("refused", guarantee), list[float]()
+    for piece in stage.chunks(times + 1)[:-1]:
+        alter(home, "alerts", "max.message.bytes", "64")
+        stage.feed(home, piece)
+        daemon = home.start(live=False)
+        assert daemon.end(WAIT_S) == 1, daemon.tail()
+        alter(home, "alerts", "max.message.bytes", "1048588")
+        daemon, seconds = timed(home.start)
+        recovery.append(seconds)
+        home.caught_up(WAIT_S)
+        daemon.stop()
+    stage.feed(home, stage.chunks(times + 1)[-1])
+    home.start()
+    return stage.judged(home, "alert topic refuses", guarantee, times, recovery)
+
+
 CASES: dict[str, Callable[[Stage], list[Row]]] = {
     "kill": _each(kill),
     "sigterm": _each(sigterm),
     "broker": _each(broker),
+    "node": _each(node),
+    "cluster": _each(cluster),
+    "refused": _each(refused),
     "zombie": _each(zombie),
     "storm": _each(storm),
 }

@@ -59,10 +59,10 @@ class Stage:
     """One run of the suite on one cluster."""
 
     def __init__(self, folder: Path, rig: Rig, seed: int, *, fast: bool) -> None:
-        self.folder, self.rig, self.fast = folder, rig, fast
+        self.folder, self.rig, self.seed, self.fast = folder, rig, seed, fast
         self.random = random.Random(seed)
         self.broker = KafkaBroker(rig.bootstrap)
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -131,9 +131,16 @@ class Stage:
     def _border_us(self) -> int:
         return int(self.fleet.time_us.min()) + TRAINED * PERIOD_S * 1_000_000
 
+    def on(self, rig: Rig) -> Stage:
+        """The same on another cluster."""
+        other = Stage(self.folder, rig, self.seed, fast=self.fast)
+        other.random, other.numbers = self.random, self.numbers
+        other.trained, other.reference = self.trained, self.reference
+        return other
+
     def home(self, name: str, guarantee: Guarantee, **librdkafka: Any) -> Home:
         """A fresh home with topics of its own."""
-        folder = self.folder / f"{name}-{next(self._numbers)}"
+        folder = self.folder / f"{name}-{next(self.numbers)}"
         shutil.copytree(self.trained, folder)
         home = Home(folder, self.broker, self.folder / "xla")
         stream = home.stream(guarantee=guarantee)

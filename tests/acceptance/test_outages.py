@@ -7,27 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
-from rigs.daemon import WAIT_S, Home, assert_same, replayed, scored, until
+from rigs.daemon import WAIT_S, Home, alter, assert_same, replayed, scored, until
 from rigs.kafka import Rig
 from telemetry import keys, messages
 from tocsin.detector.changelog import Restorer
 
 pytestmark = pytest.mark.kafka
-
-
-def alter(home: Home, role: str, name: str, value: str) -> None:
-    """Change a setting of a topic."""
-    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, home.topic(role), incremental_configs=[entry])
-    client = AdminClient({"bootstrap.servers": home.broker.bootstrap})
-    client.incremental_alter_configs([resource])[resource].result(10)
 
 
 def snapshots(home: Home) -> dict[tuple[str, int], int]:

@@ -19,6 +19,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from prometheus_client.parser import text_string_to_metric_families
 from telemetry import Fleet
 from tocsin.detector.cli import main
@@ -57,6 +64,14 @@ def until(true: Callable[[], Any], what: str, wait_s: float = WAIT_S, every_s: f
             return answer
         assert time.monotonic() < give_up, f"waited {wait_s:.0f} s in vain for {what}"
         time.sleep(every_s)
+
+
+def alter(home: Home, role: str, name: str, value: str) -> None:
+    """Change a setting of a topic."""
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, home.topic(role), incremental_configs=[entry])
+    client = AdminClient({"bootstrap.servers": home.broker.bootstrap})
+    client.incremental_alter_configs([resource])[resource].result(10)
 
 
 def write_files(fleet: Fleet, rows: Any, path: Path) -> Path:
