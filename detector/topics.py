@@ -112,7 +112,7 @@ def check(
     try:
         existing = admin.topics()
         report = Report([], [], [])
-        every_s = float(settings.state.snapshot_every)
+        every_s = settings.state.snapshot_every.seconds
         for stream in streams:
             largest = 0
             for need in needs(stream, settings.kafka, existing, groups=groups):

@@ -153,6 +153,7 @@ def test_the_dashboard_shows_every_metric_that_is_worth_a_look() -> None:
         "tocsin_drift_decisions_total",
         "tocsin_state_snapshots_total",
         "tocsin_state_restore_seconds",
+        "tocsin_state_replay_records",
         "tocsin_state_replayed_records_total",
         "tocsin_build_info",
     }

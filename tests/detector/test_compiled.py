@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json
 from collections import Counter

@@ -57,8 +57,9 @@ def test_a_rekeyed_topic_that_forgets_is_refused(kafka_broker: Broker, name: str
     admin.create(f"{name}.rekeyed", 2, {"cleanup.policy": "compact"})
     admin.close()
     report = check(kafka_broker, settings, settings.streams, create=True)
-    (finding,) = report.findings
-    assert finding.fatal
+    finding, size = report.findings
+    assert (finding.fatal, size.fatal) == (True, False)
+    assert "takes messages of 1048588 bytes" in size.problem
     assert "keeps only the newest message of each entity" in finding.problem
 
 

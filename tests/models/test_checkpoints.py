@@ -16,6 +16,8 @@ from tocsin.models.course import Report
 from tocsin.models.training import Fitted, Job, Plan
 
 SIZE = 4
+
+pytestmark = pytest.mark.slow
 KEY = hashlib.sha256(b"records and options").hexdigest()
 PLAN = Plan(0, 20, rehearse=True, width=2)
 

@@ -19,7 +19,7 @@ from tocsin.models.panel import LADDER, PanelParams, Scored, Scorer, member_name
 MakePanel = Callable[..., PanelParams]
 MakeExamples = Callable[..., fitting.Examples]
 CASES = [(25, 5, False), (38, 5, False), (19, 5, False), (25, 1, False), (19, 5, True)]
-QUICK = [((25, 5, False), 1), ((25, 1, False), 1), ((19, 5, True), 5)]
+QUICK = [((25, 5, False), 1), ((25, 1, False), 5)]
 """Each case compiles for a quarter of a minute."""
 POOL = 300
 
@@ -91,6 +91,7 @@ def test_more_rows_than_the_longest_call_are_cut(made_up_panel: MakePanel) -> No
     assert same(scorer.score(*many.take(tail)), Scored(*(a[tail] for a in whole)))
 
 
+@pytest.mark.slow
 def test_so_are_more_panels_than_the_longest_call_has_blocks(made_up_panel: MakePanel) -> None:
     panels = LADDER[-1] + 40
     scorer = Scorer(made_up_panel(panels, 2, 1))
@@ -120,7 +121,7 @@ def compilations() -> Iterator[list[str]]:
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize("panels", [1, 3])
+@pytest.mark.parametrize("panels", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_warm_compiles_every_shape_and_scoring_none(panels: int, made_up_panel: MakePanel) -> None:
     scorer = Scorer(made_up_panel(panels, 4, 3))
     with compilations() as compiled:

@@ -52,6 +52,7 @@ def days(seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return swing * [3.0, 2.0, -2.0, 1.0] + 0.2 * random.normal(size=(len(time_us), CHANNELS)), time_us
 
 
+@pytest.mark.slow
 def test_an_ordinary_level_at_the_wrong_hour() -> None:
     """A day that is half a day late: each record was ordinary twelve hours ago."""
     values, time_us = days()

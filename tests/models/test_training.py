@@ -45,6 +45,7 @@ def test_a_linear_gaussian_world_is_learnt_to_near_its_likelihood() -> None:
     assert rehearsal[-1].steps == 800
 
 
+@pytest.mark.slow
 def test_products_in_bfloat16_learn_as_much_and_leave_weights_and_figures_in_float32() -> None:
     job = linear_job(2000)
     reports: dict[str, list[Report]] = {"float32": [], "bfloat16": []}

@@ -66,6 +66,7 @@ def trained(fleet, schema, steps):
     return train(*collected(fleet), schema, OPTIONS, steps.append)
 
 
+@pytest.mark.slow
 def test_the_time_of_day_is_the_versions_own_and_few_days_are_said(fleet, schema) -> None:
     options = OPTIONS._replace(steps=20, time_of_day=True)
     trained = train(*collected(fleet), schema, options)
@@ -232,6 +233,7 @@ def test_levels_open_at_most_the_budget_on_train(fleet, schema) -> None:
         assert opened <= OPTIONS.budget.share(3) * span / DAY_US
 
 
+@pytest.mark.slow
 def test_shared_profile_has_one_panel_for_all(fleet, schema) -> None:
     version = train(*collected(fleet), schema, OPTIONS._replace(profile="shared")).version
     assert version.profile == "shared"
