@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test test-slow test-demo lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
+.PHONY: help install system kafka demo test test-slow test-demo fuzz lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,11 @@ test-slow: install kafka ## the containers' commands, collectd, rekeying, exactl
 
 test-demo: install ## the demo, with its fault and without, end to end (10 minutes; wants an idle machine)
 	$(BIN)/python -m pytest -c tests/pytest.ini -m demo tests/acceptance
+
+FUZZ_EXAMPLES ?= 20000
+
+fuzz: install ## damaged inputs for every reader, others in each run (an hour; FUZZ_EXAMPLES=2000 for minutes)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -c tests/pytest.ini --timeout=7200 tests/fuzz
 
 $(TYPED): Makefile
 	rm -rf $(TYPED) && mkdir -p $(TYPED)
