@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test test-slow test-demo coverage lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
+.PHONY: help install system kafka demo test test-slow test-demo coverage fuzz lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -45,14 +45,14 @@ demo: install ## everything on this machine: telemetry, a fault, an alert, a rec
 	$(BIN)/tocsin demo
 
 PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini
-# What waits for brokers runs three at a time; what starts daemons two, in files of their own.
+# What waits for brokers runs four at a time; what starts daemons two, in files of their own.
 WAITING := tests/contract tests/test_rigs.py
 DAEMONS := tests/acceptance
 
 test: install kafka ## all tests but the slow ones
 	$(PYTEST) -m "not slow" -n 2 --dist loadfile $(WAITING:%=--ignore=%) $(DAEMONS:%=--ignore=%) tests
-	$(PYTEST) -m "not slow" -n 3 --dist worksteal $(WAITING)
-	$(PYTEST) -m "not slow" -n 2 --dist loadfile $(DAEMONS)
+	$(PYTEST) -m "not slow" -n 4 --dist worksteal $(WAITING)
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile --timeout=600 $(DAEMONS)
 
 test-slow: install kafka ## the containers' commands, collectd, rekeying, exactly once, a secured cluster and more (15 minutes)
 	$(PYTEST) -m "slow and not demo" tests
@@ -62,6 +62,11 @@ coverage: install kafka ## which lines no test of `make test` runs
 
 test-demo: install ## the demo, with its fault and without, end to end (10 minutes; wants an idle machine)
 	$(PYTEST) -m demo tests/acceptance
+
+FUZZ_EXAMPLES ?= 20000
+
+fuzz: install ## damaged inputs for every reader, others in each run (an hour; FUZZ_EXAMPLES=2000 for minutes)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTEST) --timeout=7200 tests/fuzz
 
 $(TYPED): Makefile
 	rm -rf $(TYPED) && mkdir -p $(TYPED)

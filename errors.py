@@ -20,9 +20,17 @@ A bug is any other exception: it is never caught to become a decision.
 
 from __future__ import annotations
 
+LONGEST = 2000
+
 
 class TocsinError(Exception):
     """Something foreseen went wrong; the message says what, where and what to do."""
+
+    def __init__(self, text: str) -> None:
+        # It may quote what somebody else wrote, however long and in characters that no encoding can write.
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} […] {text[-LONGEST // 2 :]}"
+        super().__init__(text.encode("utf-8", "replace").decode())
 
 
 class SettingsError(TocsinError):

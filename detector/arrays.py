@@ -44,6 +44,16 @@ DTYPES = {
 }
 
 
+MOST_NUMBERS = 1 << 48
+
+
+def possible(shape: tuple[int, ...]) -> bool:
+    """Whether an array from outside may have this shape, before anything is multiplied or made of it."""
+    return (
+        len(shape) <= 8 and all(n >= 0 for n in shape) and math.prod(max(n, 1) for n in shape) <= MOST_NUMBERS
+    )
+
+
 class Field(msgspec.Struct, frozen=True, array_like=True):
     """One array of the body."""
 
@@ -152,11 +162,11 @@ def _views(fields: Iterable[Field], plain: bytes | memoryview, what: str) -> Arr
     at = 0
     for field in fields:
         dtype = DTYPES.get(field.dtype)
-        if dtype is None or field.name in arrays or any(n < 0 or n > 1 << 48 for n in field.shape):
+        if dtype is None or field.name in arrays or not possible(field.shape):
             raise corrupt(what, f"its field table has an impossible field {field.name!r}")
         count = math.prod(field.shape)
         end = at + count * dtype.itemsize
-        if end > len(plain) or len(field.shape) > 8:
+        if end > len(plain):
             raise corrupt(what, f"its field {field.name!r} reaches beyond its end")
         if dtype.kind == "b":
             flat: Array = np.frombuffer(plain, np.uint8, count, at) != 0

@@ -20,10 +20,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from ..errors import StateError
 from .arrays import Array, Arrays, pack, unpack
@@ -234,7 +235,7 @@ def _pack_snapshot(snapshot: Snapshot, compress: bool) -> bytes:
 
 
 class _Note(msgspec.Struct, frozen=True):
-    next_offset: int
+    next_offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     note: dict[str, Any] = {}
 
 
@@ -243,6 +244,8 @@ def _unpack_snapshot(data: bytes, what: str) -> Snapshot:
     try:
         note = msgspec.json.decode(note_bytes, type=_Note)
         lengths, blob = arrays[_LENGTHS], arrays[_NAMES].tobytes()
+        if lengths.dtype != np.int32 or lengths.ndim != 1:
+            raise corrupt(what, "the lengths of its entity names are none")
         ends = np.cumsum(lengths, dtype=np.int64)
         if (lengths < 0).any() or (int(ends[-1]) if ends.size else 0) != len(blob):
             raise corrupt(what, "its entity names are cut off")

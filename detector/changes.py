@@ -8,15 +8,17 @@ the audit agree.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from ..errors import DataError
-from .arrays import DTYPES, Array, Arrays
+from .arrays import DTYPES, Array, Arrays, possible
 from .wire import Headers, Message, decode_json, microseconds
 
 SCHEMA_VERSION = "1.0"
@@ -29,6 +31,10 @@ KIND_HEADER = "tocsin.change.kind"
 Verdict = Literal["false", "true", "expected"]
 SAID: dict[Verdict, str] = {"false": "a false alarm", "true": "real", "expected": "expected"}
 """What an operator says that an incident was, in words."""
+
+
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""What kernels and arrays hold."""
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -61,7 +67,7 @@ class Recalibration(Base, frozen=True, kw_only=True, tag="recalibration"):
     names: list[str]
     calibration: dict[str, Packed]
     budget: str | None = None
-    entities: int | None = None
+    entities: Count | None = None
     prior: dict[str, Packed] | None = None
     settings: dict[str, Any] = {}
 
@@ -85,7 +91,7 @@ class BudgetChange(Base, frozen=True, kw_only=True, tag="budget"):
     """
 
     budget: str
-    max_incidents: int | None = None
+    max_incidents: Count | None = None
 
 
 class SettingsChange(Base, frozen=True, kw_only=True, tag="settings"):
@@ -120,7 +126,7 @@ class Feedback(Base, frozen=True, kw_only=True, tag="feedback"):
     verdict: Verdict
     until: str | None = None
     """RFC 3339; of `expected` only."""
-    epoch: int
+    epoch: Count
     reach: float | None
     counted: bool
 
@@ -210,15 +216,13 @@ def unpack_arrays(packed: dict[str, Packed], what: str) -> Arrays:
 
 def _unpack(packed: Packed, what: str) -> Array:
     dtype = DTYPES.get(packed.dtype)
-    if dtype is None or len(packed.shape) > 8 or any(not 0 <= n <= 1 << 40 for n in packed.shape):
+    if dtype is None or not possible(packed.shape):
         raise DataError(f"{what} has an impossible dtype or shape. Recalibrate again.")
-    size = dtype.itemsize
-    for n in packed.shape:
-        size *= n
+    size = dtype.itemsize * math.prod(packed.shape)
     swell = zlib.decompressobj()
     try:
         # Never more than announced, so that a small message cannot ask for all memory.
-        data = swell.decompress(packed.data, min(size, 1 << 40) + 1)
+        data = swell.decompress(packed.data, size + 1)
     except zlib.error as wrong:
         raise DataError(f"{what} does not decompress ({wrong}). Recalibrate again.") from None
     if len(data) != size or not swell.eof:

@@ -81,7 +81,7 @@ def _sweep(folder: Path) -> None:
     """Remove what is not in the index as it stands there."""
     try:
         index = msgspec.json.decode((folder / INDEX).read_bytes(), type=dict[str, str])
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         index = {}
     for name, digest in _entries(folder).items():
         if index.get(name) != digest:

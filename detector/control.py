@@ -17,13 +17,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import BrokerError, BrokerUnavailable, DataError, DeliveryFailed, SignatureError
+from ..errors import (
+    BrokerError,
+    BrokerUnavailable,
+    DataError,
+    DeliveryFailed,
+    SettingsError,
+    SignatureError,
+)
 from ..models import signing
 from ..pipelines.brokers.base import BEGINNING, Batch, Broker, Consumer, Part
+from ..thresholds.budget import parse_budget
+from ..thresholds.calibration import of_arrays
 from .changes import (
     INLINE_BYTES,
+    BudgetChange,
     Change,
     OnTopic,
+    Recalibration,
+    SettingsChange,
     Stored,
     Versioned,
     decode,
@@ -31,10 +43,11 @@ from .changes import (
     key_of,
     kind_of,
     message_of,
+    unpack_arrays,
 )
 from .registry import private_key, trusted_keys
 from .seals import Entry, Sign, Verify, checked, last_link, seal
-from .settings import Settings, Stream
+from .settings import Incidents, Settings, Stream, with_changes
 from .wire import Headers, Message
 
 log = logging.getLogger(__name__)
@@ -119,9 +132,25 @@ def from_message(
                 return Unloadable(version, kind, str(fault), unsealed=True)
         if isinstance(change, Stored):
             change = _load(change, artefacts, what)
+        _check(change, what)
     except (DataError, SignatureError) as fault:
         return Unloadable(version, kind, str(fault))
     return Versioned(version, change)
+
+
+def _check(change: Change, what: str) -> None:
+    """Raises DataError where a change would put in force what nothing can work with: every start would end with it."""
+    try:
+        if isinstance(change, Recalibration):
+            of_arrays(unpack_arrays(change.calibration, what))
+            if change.prior is not None and len(of_arrays(unpack_arrays(change.prior, what)).level) != 1:
+                raise ValueError("its prior has not one row")
+        if isinstance(change, Recalibration | BudgetChange) and change.budget:
+            parse_budget(change.budget)
+        if isinstance(change, Recalibration | SettingsChange):
+            with_changes(Incidents(), change.settings)
+    except (ValueError, SettingsError) as wrong:
+        raise DataError(f"{what} cannot act: {wrong}. Publish another in its place.") from None
 
 
 def _load(stored: Stored, artefacts: Artefacts, what: str) -> Change:
@@ -149,8 +178,9 @@ def _load(stored: Stored, artefacts: Artefacts, what: str) -> Change:
 
 
 def _read(path: Path, limit: int) -> bytes:
+    """The file up to one byte beyond `limit`. Room is made for all that is asked for, so no more than is there is."""
     with path.open("rb") as file:
-        return file.read(limit + 1)
+        return file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -187,7 +187,7 @@ def cut_off(settings: Settings, stream: Stream) -> tuple[collect.Span, ...]:
     data = left_beside(open_registry(settings, stream).folder)
     try:
         return msgspec.json.decode(data, type=tuple[collect.Span, ...]) if data else ()
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ()
 
 

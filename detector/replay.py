@@ -189,7 +189,7 @@ def read_changes(path: Path) -> tuple[list[Versioned], list[Written]]:
             continue
         try:
             one = msgspec.json.decode(line, type=ChangeLine)
-        except msgspec.DecodeError as wrong:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
             raise DataError(f"{path}:{number} is no change: {wrong}") from None
         versions[one.version] = Versioned(one.version, one.change)
         written.append(Written((one.topic, one.partition), one.first_offset, one.version))

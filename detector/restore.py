@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..pipelines.brokers.base import Batch, Broker, Consumer, Part
 from .changelog import Applied, Marker, Restored, Restorer, Snapshot
 from .control import read_to_end
+from .wire import corrupt
 
 STABLE_S = 60.0
 """Brokers abort what a crashed producer left open after its time limit, and look for such every ten seconds."""
@@ -49,9 +50,15 @@ def read_changelog(
 
 
 def recovered(restored: Restored) -> Recovered:
-    """What is left to do of a partition's changelog: its newest snapshot, and the changes after it."""
+    """What is left to do of a partition's changelog: its newest snapshot, and the changes after it.
+
+    Raises:
+        StateError: the snapshot does not say under which change and model it was made.
+    """
     snapshot = restored.snapshot
-    after = -1 if snapshot is None else int(snapshot.note["change"])
+    after, model = (-1, "") if snapshot is None else map(snapshot.note.get, ("change", "model"))
+    if type(after) is not int or not isinstance(model, str):
+        raise corrupt("the newest snapshot", "it does not say under which change and model it was made")
     left = [a for a in restored.applied if a.version > after]
     return Recovered(snapshot, restored.marker, left, restored.size)
 

@@ -14,7 +14,7 @@ from ..models.version import Version
 from ..pipelines.location import NO_PERIOD, period_of
 from ..pipelines.schema import FeatureSchema
 from ..thresholds.budget import default_budget, parse_budget
-from ..thresholds.calibration import of_arrays, stack, take
+from ..thresholds.calibration import Calibration, of_arrays, stack, take
 from ..thresholds.drift import TRAINED
 from ..thresholds.state import Rules
 from .changes import (
@@ -46,10 +46,11 @@ def loaded(version: Version, schema: FeatureSchema, follow: float) -> Model:
 
     Raises:
         KeyError: the version uses a feature that the stream does not have.
+        ArtefactError: its calibration or its reference is not what the thresholds of this release read.
     """
+    calibration = calibration_of(version)
     scorer = Scorer(version.params, version.positions(schema.names), len(schema.names))
     scorer.warm()
-    calibration = of_arrays(version.calibration)
     records, span_us = calibration.counts[-1].sum(dtype=np.float64), int(calibration.span_us[-1])
     return Model(
         version,
@@ -65,6 +66,28 @@ def loaded(version: Version, schema: FeatureSchema, follow: float) -> Model:
         period_of(float(records), span_us) if follow else NO_PERIOD,
         1.0 / follow if follow else 0.0,
     )
+
+
+def calibration_of(version: Version) -> Calibration:
+    """What a version brings for the thresholds.
+
+    Raises:
+        ArtefactError: an array is missing, or has another type or shape than this release reads.
+    """
+    needed = {
+        name: (version.calibration.get(name), len(version.panel))
+        for name in ("trained_from_us", "trained_to_us")
+    }
+    needed |= {name: (version.reference.get(name), len(TRAINED)) for name in ("mean", "sd")}
+    try:
+        for name, (array, least) in needed.items():
+            if array is None or array.ndim != 1 or len(array) < least:
+                raise ValueError(f"it has no usable {name}")
+        return of_arrays(version.calibration)
+    except ValueError as wrong:
+        raise ArtefactError(
+            f"the model version {version.name} cannot serve: {wrong}. Train anew with this release."
+        ) from None
 
 
 class Rulings:

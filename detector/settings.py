@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ..errors import SettingsError
+from ..thresholds.budget import parse_budget
 from .settings_forward import Forward
 from .settings_group import Group
 from .settings_hidden import HIDDEN, redacted, secrets
@@ -287,12 +288,20 @@ def _place(sources: Sources, section: str, key: str, path: str) -> str:
     table = sources.sections.get(section, {})
     folder = sources.file.resolve().parent if sources.file else Path.cwd()
     in_file = key not in table or (sources.file and table[key].origin.startswith(str(sources.file)))
-    return str(((folder if in_file else Path.cwd()) / Path(path).expanduser()).absolute())
+    try:
+        return str(((folder if in_file else Path.cwd()) / Path(path).expanduser()).absolute())
+    except RuntimeError as fault:  # `~somebody` whom this machine does not know
+        raise SettingsError(f"{sources.file or 'settings'}: [{section}] {key} = {path!r}: {fault}") from None
 
 
 def _check_together(settings: Settings, sources: Sources) -> None:
     """What no single setting shows."""
     where = f"{sources.file or 'settings'}:"
+    if settings.thresholds.budget:
+        try:
+            parse_budget(settings.thresholds.budget)
+        except ValueError as wrong:
+            raise SettingsError(f"{where} [thresholds] budget: {wrong}") from None
     if settings.incidents.k > settings.incidents.m:
         raise SettingsError(
             f"{where} [incidents] k = {settings.incidents.k} of m = {settings.incidents.m} can never be "

@@ -25,6 +25,10 @@ SECRET = re.compile(
 )
 
 
+LONGEST = 100
+"""Characters of a duration."""
+
+
 class Duration(int):
     """A span of time in whole microseconds, written `30s`, `5m`, `1h30m`, `1d`."""
 
@@ -32,7 +36,7 @@ class Duration(int):
     def parse(cls, text: str) -> Duration:
         """Read `30s`, `250ms`, `1h30m`, `1d`; ValueError when it is none of these."""
         compact = text.strip().replace(" ", "")
-        parts = _PART.findall(compact)
+        parts = _PART.findall(compact[:LONGEST])  # which looks at every digit from every digit on
         if not parts or "".join(number + unit for number, unit in parts) != compact:
             raise ValueError(f"{text!r} is no duration")
         return cls(round(sum(float(number) * MICROSECONDS[unit] for number, unit in parts)))

@@ -17,6 +17,10 @@ from typing import Any, NamedTuple
 from ..errors import SettingsError
 
 PREFIX = "TOCSIN__"
+DEEPEST = 16
+"""Of tables and arrays in one another; settings have four."""
+_HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
+_KEY = re.compile(r"""\s*(?:["']([^"']*)["']|([\w-]+))\s*[=.]""")
 
 
 class Given(NamedTuple):
@@ -75,45 +79,66 @@ def gather(path: Path | None, environ: Mapping[str, str] | None, overrides: Mapp
 def _from_file(path: Path, sources: Sources) -> None:
     try:
         text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
+        content = _toml(text)
     except FileNotFoundError:
         raise SettingsError(f"{path}: there is no such file. `tocsin init` writes one.") from None
     except (OSError, UnicodeDecodeError) as fault:
         raise SettingsError(f"{path}: cannot be read: {fault}") from None
-    except tomllib.TOMLDecodeError as fault:
+    except (ValueError, RecursionError) as fault:
         raise SettingsError(f"{path}: is not valid TOML: {fault}") from None
+    lines = _lines(text)
     for section, table in content.items():
         if not isinstance(table, dict):
             raise SettingsError(
-                f"{path}{_line(text, '', section)}: {section} = {table!r} stands outside any section. "
+                f"{path}{lines.get(('', section), '')}: {section} = {table!r} stands outside any section. "
                 "Write it under the [section] it belongs to."
             )
         if section != "streams":
-            sources.sections[section] = _located(table, path, text, section)
+            sources.sections[section] = _located(table, path, lines, section)
             continue
         for name, keys in table.items():
             if not isinstance(keys, dict):
                 raise SettingsError(
                     f"{path}: [streams] {name}: each stream is a section of its own, [streams.{name}]."
                 )
-            sources.streams[name] = _located(keys, path, text, f"streams.{name}")
+            sources.streams[name] = _located(keys, path, lines, f"streams.{name}")
 
 
-def _located(table: dict[str, Any], path: Path, text: str, section: str) -> Table:
-    return {key: Given(value, f"{path}{_line(text, section, key)}") for key, value in table.items()}
+def _toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text. Raises ValueError or RecursionError for what is none.
+
+    The parser lets through what TOML does not know, and what would be too much for whoever walks or shows it.
+    """
+    content = tomllib.loads(text)
+    layer: list[Any] = [content]
+    for _ in range(DEEPEST):
+        inside = [
+            one.values() if isinstance(one, dict) else one for one in layer if isinstance(one, dict | list)
+        ]
+        layer = [value for values in inside for value in values]
+        if any(isinstance(value, int) and abs(value) >= 1 << 63 for value in layer):
+            raise ValueError("an integer of more than 64 bits")
+        if not layer:
+            return content
+    raise ValueError(f"tables or arrays more than {DEEPEST} deep")
 
 
-def _line(text: str, section: str, key: str) -> str:
-    """`:LINE` of a key, found by reading lines as people do; nothing where it is written in another way."""
-    current = ""
+def _located(table: dict[str, Any], path: Path, lines: Mapping[tuple[str, str], str], section: str) -> Table:
+    return {key: Given(value, f"{path}{lines.get((section, key), '')}") for key, value in table.items()}
+
+
+def _lines(text: str) -> dict[tuple[str, str], str]:
+    """`:LINE` of each key of each section, found by reading lines as people do; without what is written otherwise."""
+    found: dict[tuple[str, str], str] = {}
+    section = ""
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            current = header[1].replace('"', "").replace(" ", "")
-            if current == f"{section}.{key}":
-                return f":{number}"
-        elif current == section and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line):
-            return f":{number}"
-    return ""
+        if header := _HEADER.match(line):
+            section = header[1].replace('"', "").replace(" ", "")
+            above, _, last = section.rpartition(".")
+            found.setdefault((above, last), f":{number}")
+        elif key := _KEY.match(line):
+            found.setdefault((section, key[1] or key[2]), f":{number}")
+    return found
 
 
 def _from_environment(environ: Mapping[str, str], sources: Sources) -> None:
@@ -172,8 +197,8 @@ def _stream_name(name: str, sources: Sources) -> str:
 
 def _scalar(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        return _toml(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
         return text
 
 

@@ -326,7 +326,8 @@ def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.Decisi
         return None
     row = snapshot.entities.index(entity)
     mine = {name: array[row : row + 1] for name, array in snapshot.slots.items()}
-    fresh = decisions.init(1, mine["decision.fast"].shape[1])
+    members = mine.get("decision.fast", np.zeros((1, 0))).shape[-1]
+    fresh = decisions.init(1, members)
     found: decisions.DecisionState = _typed(fresh, "decision", mine, 1, *part)
     return found
 
@@ -359,16 +360,19 @@ def _typed(fresh: Any, name: str, arrays: Arrays, rows: int, topic: str, partiti
     for field, column in zip(fresh._fields, fresh, strict=True):
         key = f"{name}.{field}"
         restored = np.empty((rows, *column.shape[1:]), column.dtype)
-        try:
-            if column.dtype.names is None:
-                restored[:] = arrays[key]
-            else:
-                for sub in column.dtype.names:
-                    restored[sub] = arrays[f"{key}.{sub}"]
-        except (KeyError, ValueError) as wrong:
-            raise StateError(
-                f"The snapshot of {topic}/{partition} has no usable field {key} ({wrong}). It was written by another "
-                "version of tocsin; go back to that version, or start a stream with a new name."
-            ) from None
+        parts = (
+            {key: restored}
+            if column.dtype.names is None
+            else {f"{key}.{sub}": restored[sub] for sub in column.dtype.names}
+        )
+        for part, into in parts.items():
+            found = arrays.get(part)
+            if found is None or (found.shape, found.dtype) != (into.shape, into.dtype):
+                there = "it is not there" if found is None else f"it is {found.dtype}{list(found.shape)}"
+                raise StateError(
+                    f"The snapshot of {topic}/{partition} has no usable field {part} ({there}). It was written by "
+                    "another version of tocsin; go back to that version, or start a stream with a new name."
+                )
+            into[:] = found
         columns.append(restored)
     return type(fresh)(*columns)

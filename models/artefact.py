@@ -225,14 +225,14 @@ def _read(folder: int, path: Path, name: str, limit: int) -> bytes:
             raise ArtefactError(f"{path}: {name} is not a plain file")
         if status.st_size > limit:
             raise ArtefactError(f"{path}: {name} has {status.st_size} bytes, more than its {limit}")
-        return file.read(limit + 1)[: limit + 1]
+        return file.read(min(limit, status.st_size) + 1)  # room is made for all that is asked for
 
 
 def _manifest(path: Path, encoded: bytes) -> Manifest:
     try:
         version = msgspec.json.decode(encoded, type=dict[str, msgspec.Raw]).get("schema_version", b'"none"')
         found = msgspec.json.decode(version, type=str)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(f"{path}: its manifest is not JSON of the right form: {error}") from error
     if found.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise ArtefactError(
@@ -241,7 +241,7 @@ def _manifest(path: Path, encoded: bytes) -> Manifest:
         )
     try:
         manifest = msgspec.json.decode(encoded, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(f"{path}: its manifest lacks what this release needs: {error}") from error
     if manifest.name != path.name:
         raise ArtefactError(

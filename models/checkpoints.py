@@ -191,7 +191,7 @@ def _decoded(data: bytes, key: str) -> Kept:
     try:
         head = msgspec.json.decode(line, type=_Head)
         arrays = safetensors.load(tensors)
-    except (msgspec.DecodeError, SafetensorError, KeyError) as fault:
+    except (msgspec.DecodeError, SafetensorError, KeyError, RecursionError) as fault:
         raise ValueError(f"it is not of this release's form: {fault}") from fault
     if head.key != key:
         raise ValueError("it is of another training")

@@ -117,7 +117,7 @@ class Registry:
             return msgspec.json.decode(path.read_bytes(), type=Champion)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ArtefactError(
                 f"the pointer {path} cannot be read: {error}. `tocsin models promote VERSION` writes it anew"
             ) from error

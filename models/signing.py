@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -33,6 +33,7 @@ from ..errors import SignatureError
 
 PRIVATE_NAME = "signing-key.pem"
 SCHEME = "ed25519"
+PEM_LIMIT = 65536  # bytes that are read of a key file
 SIGNATURE_LIMIT = 512  # bytes of a signature file: scheme, fingerprint, 88 characters of base64
 
 
@@ -101,12 +102,12 @@ def load_signer(private: Path) -> Signer:
                     f"the private key {private} has mode {mode:04o}: others than its owner can use it. "
                     f"If nobody has, run: chmod 600 {private}"
                 )
-            pem = file.read(65536)
+            pem = file.read(PEM_LIMIT)
     except OSError as error:
         raise SignatureError(f"the private key {private} cannot be read: {error.strerror}") from error
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SignatureError(f"{private} is not an unencrypted PEM private key: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise SignatureError(f"{private} is not an Ed25519 key; move it away, `tocsin train` makes a pair")
@@ -122,13 +123,14 @@ def load_trusted(paths: Sequence[Path]) -> tuple[TrustedKey, ...]:
     keys: list[TrustedKey] = []
     for path in paths:
         try:
-            key = load_pem_public_key(path.read_bytes())
+            with path.open("rb") as file:
+                key = load_pem_public_key(file.read(PEM_LIMIT))
         except OSError as error:
             raise SignatureError(
                 f"the public key {path} cannot be read ({error.strerror}). The first `tocsin train` makes "
                 f"the pair of this user; for models made elsewhere name their key in [registry] public_keys"
             ) from error
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise SignatureError(f"{path} is not a PEM public key: {error}") from error
         if not isinstance(key, Ed25519PublicKey):
             raise SignatureError(f"{path} is not an Ed25519 public key")

@@ -66,7 +66,9 @@ class Refused(Exception):
 
     def of(self, message: int) -> Rejection:
         """The rejection of a message."""
-        return Rejection(message, self.reason, str(self)[:MAX_DETAIL])
+        # It may quote half a surrogate pair, which JSON can escape and no encoding write.
+        detail = str(self)[:MAX_DETAIL].encode("utf-8", "replace").decode()
+        return Rejection(message, self.reason, detail)
 
 
 class Tally(NamedTuple):

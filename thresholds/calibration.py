@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import DAY_US, LEVEL_STEP, PRIOR_WEIGHT, Caution, Learning
+from .constants import BINS, DAY_US, LEVEL_STEP, LEVELS, PRIOR_WEIGHT, Caution, Learning
 from .cusum import begin
 from .histogram import freeze
 from .jit import kernel
@@ -41,9 +41,31 @@ class Calibration(NamedTuple):
 
 
 def of_arrays(arrays: Mapping[str, NDArray[Any]]) -> Calibration:
-    """A calibration as a model version or a change holds it; those of before `blocks` know nothing of them."""
-    fields: dict[str, Any] = {name: arrays[name] for name in Calibration._fields if name in arrays}
-    return Calibration(**{"blocks": np.zeros((len(arrays["level"]), 4)), **fields})
+    """A calibration as a model version or a change holds it; those of before `blocks` know nothing of them.
+
+    Raises:
+        ValueError: an array is missing, or has another type or shape than the kernels read.
+    """
+    level, median = (arrays.get(name, np.zeros(0)) for name in ("level", "median"))
+    rows, members = len(level) if level.ndim else 0, median.shape[1:]
+    shapes = {
+        "counts": (np.float32, (BINS,)),
+        "openings": (np.float32, (LEVELS,)),
+        "span_us": (np.int64, ()),
+        "level": (np.float64, ()),
+        "median": (np.float64, members),
+        "floor": (np.float64, members),
+        "half_life": (np.float64, ()),
+        "blocks": (np.float64, (4,)),
+    }
+    found = {"blocks": np.zeros((rows, 4)), **arrays}
+    for name, (dtype, shape) in shapes.items():
+        array = found.get(name)
+        if array is None:
+            raise ValueError(f"the calibration has no {name}")
+        if array.dtype != dtype or array.shape != (rows, *shape) or len(members) != 1:
+            raise ValueError(f"the calibration's {name} is {array.dtype}{list(array.shape)}")
+    return Calibration(**{name: found[name] for name in Calibration._fields})
 
 
 @kernel

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tocsin.detector.changes import (
     BudgetChange,
+    Packed,
     Recalibration,
     Stored,
     Versioned,
@@ -29,6 +30,7 @@ from tocsin.detector.control import (
 from tocsin.errors import BrokerError, SignatureError, UnknownTopic
 from tocsin.models import signing
 from tocsin.pipelines.brokers import BEGINNING, Broker, open_broker
+from tocsin.thresholds.constants import BINS, LEVELS
 
 WHO: dict[str, str] = {"author": "ada", "reason": "", "created_at": "2026-01-31T12:00:00.000000Z"}
 
@@ -39,8 +41,19 @@ def budget(id_: str) -> BudgetChange:
 
 def large() -> Recalibration:
     names = [f"host-{i}" for i in range(500)]
-    rows = {"counts": np.random.default_rng(1).normal(size=(500, 100))}
-    prior = pack_arrays({"counts": np.zeros((1, 100))})
+    random = np.random.default_rng(1)
+
+    def calibration(rows: int) -> dict[str, Packed]:
+        return pack_arrays(
+            {
+                "counts": random.normal(size=(rows, BINS)).astype(np.float32),
+                "openings": np.zeros((rows, LEVELS), np.float32),
+                "span_us": np.ones(rows, np.int64),
+                **{name: np.ones(rows) for name in ("level", "half_life")},
+                **{name: np.ones((rows, 1)) for name in ("median", "floor")},
+            }
+        )
+
     return Recalibration(
         id="r",
         **WHO,
@@ -48,8 +61,8 @@ def large() -> Recalibration:
         budget="1/day",
         entities=500,
         names=names,
-        calibration=pack_arrays(rows),
-        prior=prior,
+        calibration=calibration(500),
+        prior=calibration(1),
     )
 
 

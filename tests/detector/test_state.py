@@ -1,0 +1,52 @@
+"""A snapshot is put in place only where every array is what this program would have written."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from tocsin.detector.changelog import Snapshot
+from tocsin.detector.state import StreamState, decision_of
+from tocsin.errors import StateError
+from tocsin.pipelines.schema import FeatureSchema
+
+PART = ("metrics", 0)
+
+
+def taken() -> tuple[StreamState, Snapshot]:
+    state = StreamState(FeatureSchema(("cpu",)), 8, 4)
+    part = state.part(*PART)
+    state.rulings[part] = cast(Any, SimpleNamespace(note=lambda: {"change": 0, "model": "m"}))
+    slots = state.table.intern_all(part, ["a", "b"])
+    state.reserve()
+    state.assigned.owner[slots] = part
+    return state, state.snapshot(part, 5)
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda array: array.astype(np.float64),
+        lambda array: array[:, :1],
+        lambda array: array[:1],
+        lambda array: np.zeros((), np.float32),
+    ],
+)
+def test_an_array_of_another_type_or_shape_is_refused(alter: Any) -> None:
+    """None of these would numpy refuse: it widens, and repeats what is too small."""
+    state, snapshot = taken()
+    field = "window.values"
+    state.restore(0, snapshot, cast(Any, None))
+    with pytest.raises(StateError, match=rf"no usable field {field} \(it is float"):
+        state.restore(
+            0,
+            snapshot._replace(slots={**snapshot.slots, field: alter(snapshot.slots[field])}),
+            cast(Any, None),
+        )
+
+
+def test_an_array_that_is_missing_is_named() -> None:
+    _, snapshot = taken()
+    slots = {name: array for name, array in snapshot.slots.items() if name != "decision.fast"}
+    with pytest.raises(StateError, match=r"no usable field decision\.fast \(it is not there\)"):
+        decision_of(snapshot._replace(slots=slots), PART, "a")
