@@ -46,7 +46,8 @@ demo: install ## everything on this machine: telemetry, a fault, an alert, a rec
 
 PYTEST := $(BIN)/python -m pytest -c tests/pytest.ini
 # What waits for brokers runs four at a time; what starts daemons two, in files of their own.
-WAITING := tests/contract tests/test_rigs.py
+WAITING := tests/contract tests/test_rigs.py $(addprefix tests/detector/test_,rekeying.py grouper.py forwarder.py tide.py seals.py) \
+	$(addprefix tests/pipelines/test_,brokers_kafka.py brokers_embedded.py merging.py) tests/detector/cli/test_feedback.py
 DAEMONS := tests/acceptance
 
 test: install kafka ## all tests but the slow ones

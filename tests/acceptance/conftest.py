@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -70,15 +72,21 @@ def trained(cluster: KafkaBroker, caches: Path, tmp_path_factory: pytest.TempPat
         disordered=0.01,
         missing=0.01,
     )
-    home = Home(tmp_path_factory.mktemp("trained"), cluster, caches)
-    home.write()
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
     first = fleet.time_us < fleet.time_us.min() + TRAINED * 30_000_000
-    write_files(fleet, first, home.folder / "train.parquet")
-    for seed in ("0", "1"):
-        home.run("train", "--data", "train.parquet", "--seed", seed, wait_s=280)
-    names = sorted(path.name for path in (home.folder / "registry" / "hosts").glob("v0*"))
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one run share what the first of them trains
+        if not folder.exists():
+            folder.mkdir()
+            home = Home(folder, cluster, caches)
+            home.write()
+            write_files(fleet, first, folder / "train.parquet")
+            for seed in ("0", "1"):
+                home.run("train", "--data", "train.parquet", "--seed", seed, wait_s=280)
+    names = sorted(path.name for path in (folder / "registry" / "hosts").glob("v0*"))
     assert len(names) == 2
-    return Trained(home.folder, fleet, rows_of(fleet, ~first), (names[0], names[1]))
+    return Trained(folder, fleet, rows_of(fleet, ~first), (names[0], names[1]))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from rigs.target import Receiver, receiving
 from tocsin.detector.alerts import Kind, Resolution, Severity, Status, message_of
 from tocsin.detector.happenings import Context, Happening, alert_of
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 START = 1_700_000_000_000_000
 KILLED = """

@@ -12,7 +12,7 @@ from telemetry import keys, messages
 from tocsin.models import signing
 from tocsin.models.registry import Registry
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
 def also_for(home: Home, version: str, stream: str) -> None:

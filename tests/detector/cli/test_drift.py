@@ -125,6 +125,7 @@ def shifted(*features: int, by: float = 2.5) -> Callable[[NDArray[np.float64]], 
     return alter
 
 
+@pytest.mark.slow
 def test_two_windows_of_the_same_telemetry_call_for_nothing(run: Run) -> None:
     said = found(run, "--data", "now.parquet", "--against", "before.parquet")
     assert said["moved"] == said["lost"] == []
