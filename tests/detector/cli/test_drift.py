@@ -22,6 +22,8 @@ from telemetry import Fleet, generate, keys, messages
 from tocsin.detector.cli import main
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 PERIOD_S = 300.0
 TRAINED, WINDOW = 600, 1000
@@ -125,7 +127,6 @@ def shifted(*features: int, by: float = 2.5) -> Callable[[NDArray[np.float64]], 
     return alter
 
 
-@pytest.mark.slow
 def test_two_windows_of_the_same_telemetry_call_for_nothing(run: Run) -> None:
     said = found(run, "--data", "now.parquet", "--against", "before.parquet")
     assert said["moved"] == said["lost"] == []
