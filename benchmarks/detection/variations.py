@@ -75,7 +75,7 @@ def hours(bench: Bench) -> tuple[list[Bar], dict[str, Any]]:
 def _with(
     bench: Bench, name: str, without: int | None = None, sets: Sequence[str] = SETS, **settings: object
 ) -> dict[str, Found]:
-    """Entities of the sets under these settings, by DATASET/ENTITY.
+    """Entities of the sets under these settings, by DATASET/ENTITY; without an event there is no ranking of one.
 
     All of them; or every FOLDS-th from the `without`-th on, which the training then does not see.
     """
@@ -87,6 +87,8 @@ def _with(
             continue
         known = members if without is None else [member for member in members if member not in out]
         for judged in replayed(bench.stream(f"{name}-{one}", **settings), out, known):
+            if not judged.test.label.any():
+                continue
             at = key(judged.entity)
             scores[at] = (judged.test.label, judged.scores.score)
             seen[at] = openings.of_incidents(judged.test.time_us, judged.test.label, judged.scores.incident)
