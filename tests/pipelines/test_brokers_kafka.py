@@ -143,6 +143,18 @@ def test_a_topic_with_a_smaller_limit_refuses_a_record_by_name(
         producer.flush(10)
 
 
+def test_the_limit_of_a_topic_is_the_only_one(kafka_broker: KafkaBroker, kafka_topic: TopicFactory) -> None:
+    """The client library's own, a megabyte, would stop what came in from going out again with headers."""
+    name = kafka_topic(config={"max.message.bytes": "3000000"})
+    producer = kafka_broker.producer()
+    producer.produce(name, b"x" * 2_000_000)
+    producer.flush(30)
+    consumer = kafka_broker.consumer()
+    consumer.assign([(name, 0, BEGINNING)])
+    assert [len(value or b"") for value in read(consumer, 1)] == [2_000_000]
+    consumer.close()
+
+
 def test_what_retention_took_shows_as_data_loss(
     kafka: Rig, kafka_broker: KafkaBroker, kafka_topic: TopicFactory
 ) -> None:
