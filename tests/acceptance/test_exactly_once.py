@@ -6,13 +6,14 @@ One timeline is played once; the tests look at what it left behind.
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from rigs.daemon import Home, Message, assert_same, replayed, scored, until
+from rigs.daemon import Daemon, Home, Message, assert_same, replayed, scored, until
 from telemetry import keys, messages
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -42,6 +43,27 @@ def in_the_midst(home: Home) -> None:
     time.sleep(random.uniform(0, 0.4))
 
 
+def suspended_in_the_midst(
+    home: Home, daemon: Daemon, first: int, values: list[bytes], names: list[bytes]
+) -> int:
+    """Send records from `first` on until the daemon is caught, and suspended, with scores that are not committed."""
+    parts, readers = home.parts("scores"), [home.broker.consumer(uncommitted=one) for one in (True, False)]
+
+    def under_way() -> bool:
+        return readers[0].end_offsets(parts) != readers[1].end_offsets(parts)
+
+    for at in range(first, RECORDS - 500, 100):
+        home.send(values[at : at + 100], names[at : at + 100])
+        until(under_way, "a transaction under way", every_s=0.005)
+        daemon.signal(signal.SIGSTOP)
+        if under_way():
+            for reader in readers:
+                reader.close()
+            return at + 100
+        daemon.signal(signal.SIGCONT)
+    pytest.fail("it was never caught in the midst of a transaction")
+
+
 @pytest.fixture(scope="module")
 def told(make_home: Callable[..., Home], trained: Any) -> Told:
     home = make_home("once")
@@ -60,10 +82,12 @@ def told(make_home: Callable[..., Home], trained: Any) -> Told:
     daemon = home.start()
     home.send(values[third : 2 * third], names[third : 2 * third])
     in_the_midst(home)
+    sent = suspended_in_the_midst(home, daemon, 2 * third, values, names)
     home.broker.transactions(
         home.topic("daemon")
     ).close()  # as the broker does when a transaction takes too long
-    home.send(values[2 * third :], names[2 * third :])
+    daemon.signal(signal.SIGCONT)
+    home.send(values[sent:], names[sent:])
     home.caught_up()
     given_up = daemon.metric("tocsin_transactions_given_up_total")
     assert daemon.get("/-/ready")[0] == 200
