@@ -17,10 +17,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
-# All are pinned: nothing to resolve. What is imported is compiled then; all of it beforehand takes a minute more.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --require-hashes --no-deps -r constraints.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r constraints.txt # all are pinned: nothing to resolve
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	touch $@
