@@ -68,6 +68,7 @@ class Applier:
             first_offset=owned.next_offset,
             version=version,
             config_hash=self.config_hash,
+            writer=self.outbox.writer,
         )
         self.outbox.record(owned.part, encode_applied(topic, applied))
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..pipelines.brokers.base import Broker, Part
-from .changelog import Decision, Restored
+from .changelog import Decision
+from .changelog_fold import Restored
 from .changes import START, Effective, Feedback, InForce, Resolve, Revert, Versioned, Word, apply, kind_of
 from .control import Unloadable
 from .restore import read_changelog

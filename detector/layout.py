@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from ..errors import StateError
 from ..pipelines.brokers.base import Broker, Part
-from .changelog import Layout, Pair, Restorer, encode_layout, forget
+from .changelog import Layout, Pair, encode_layout
+from .changelog_fold import Restorer, forget
 from .control import read_to_end
 from .owned import too_torn
 from .settings import Stream

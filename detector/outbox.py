@@ -88,7 +88,7 @@ class Outbox:
     ) -> None:
         self._broker = broker
         self._stream = stream
-        self._writer = writer
+        self.writer = writer
         self._transactions: Transactions | None = None
         self._producer: Producer
         self._open()
@@ -131,7 +131,7 @@ class Outbox:
         if self._stream.guarantee == "at_least_once":
             self._producer = self._broker.producer()
             return
-        name = self._stream.transactional_id or f"{self._stream.group_id}.{self._writer:08x}"
+        name = self._stream.transactional_id or f"{self._stream.group_id}.{self.writer:08x}"
         self._producer = self._transactions = self._broker.transactions(name)
 
     def say(self, said: Iterable[Said], seconds_of: Callable[[Said], float]) -> list[Alert]:

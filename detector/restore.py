@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..pipelines.brokers.base import Batch, Broker, Consumer, Part
-from .changelog import Applied, Marker, Restored, Restorer, Snapshot
+from .changelog import Applied, Marker, Snapshot
+from .changelog_fold import Restored, Restorer
 from .control import read_to_end
 from .wire import corrupt
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..errors import BrokerUnavailable
 from ..pipelines.brokers.base import Broker, Consumer, Part
 from .applying import Applier
+from .changelog import encode_owner, key_of
 from .checkpoints import SETTLE_S, Checkpoints
 from .clocks import Clocks
 from .outbox import Outbox
@@ -40,10 +41,13 @@ class Takeover(NamedTuple):
         Raises:
             StopAsked: a stop was asked for before all were ready.
             StateError: a state does not fit.
-            BrokerUnavailable: the broker does not answer, or does not acknowledge where new partitions begin.
+            BrokerUnavailable: the broker does not answer, or does not acknowledge who owns them.
         """
-        # In this order: once the offsets are stable, no transaction of an earlier owner can write any more state.
+        # In this order: once the offsets are stable, no transaction of an earlier owner can write any more state; and
+        # without transactions none of its changes counts once the new owner is written down.
         stored = self._stored(parts)
+        if not self.outbox.transactional:
+            self._own(parts)
         restored = read_changelog(self.broker, self.changelog, parts, self.recovery.beat)
         owned: dict[Part, Owned] = {}
         replayed = 0
@@ -57,8 +61,18 @@ class Takeover(NamedTuple):
                     "the newest snapshot was not whole; the one before it is used", extra={"part": part}
                 )
             self.applier.act_pending(one, one.next_offset)
+        if self.outbox.transactional:  # what is open could not be read back, and no earlier owner can write
+            self._own(parts)
+        for part in parts:
+            for change in restored[part].overruled:
+                self.outbox.record(part, (key_of(part[0], change), None))
         self._begin([one for part, one in owned.items() if restored[part].snapshot is None])
         return owned, replayed
+
+    def _own(self, parts: Sequence[Part]) -> None:
+        for topic, partition in parts:
+            self.outbox.record((topic, partition), encode_owner(topic, partition, self.outbox.writer))
+        self._settle("who owns partitions")
 
     def _stored(self, parts: list[Part]) -> dict[Part, int | None]:
         """The committed offsets; while a transaction of a crashed owner holds them up they are waited for."""
@@ -76,9 +90,13 @@ class Takeover(NamedTuple):
         for one in fresh:
             self.applier.write(one, self.recovery.chain.state.rulings[one.index].change)
         self.checkpoints.snapshot(fresh, self.clocks.monotonic())
-        if fresh and not self.outbox.settle(SETTLE_S):
+        if fresh:
+            self._settle("where new partitions begin")
+
+    def _settle(self, what: str) -> None:
+        if not self.outbox.settle(SETTLE_S):
             self.stopping.check()
             raise BrokerUnavailable(
-                f"The changelog {self.changelog} does not acknowledge where new partitions begin. Check that the "
-                f"brokers at {self.broker.bootstrap} which lead it are up."
+                f"The changelog {self.changelog} does not acknowledge {what}. Check that the brokers at "
+                f"{self.broker.bootstrap} which lead it are up."
             )

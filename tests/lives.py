@@ -23,14 +23,8 @@ from tocsin.detector import alerts, announcing
 from tocsin.detector.acting import act
 from tocsin.detector.alerts import Alert
 from tocsin.detector.chain import Outcome
-from tocsin.detector.changelog import (
-    Applied,
-    Marker,
-    Restorer,
-    encode_applied,
-    encode_decision,
-    encode_snapshot,
-)
+from tocsin.detector.changelog import Applied, Marker, encode_applied, encode_decision, encode_snapshot
+from tocsin.detector.changelog_fold import Restorer
 from tocsin.detector.changes import Change, Versioned
 from tocsin.detector.recovery import Recovery
 from tocsin.detector.restore import recovered

@@ -49,6 +49,7 @@ CHAIN = (
     "detector/acting.py",
     "detector/feedback.py",
     "detector/changelog.py",
+    "detector/changelog_fold.py",
     "detector/arrays.py",
     "detector/wire.py",
     "detector/ruling.py",

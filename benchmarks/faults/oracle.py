@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rigs.daemon import Home, Message, replayed
-from tocsin.detector.changelog import Restorer, Snapshot
+from tocsin.detector.changelog import Snapshot
+from tocsin.detector.changelog_fold import Restorer
 
 OWN = ("assigned.owner",)
 """Fields that name a place in one process."""

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 from rigs.daemon import Daemon, Home, Message, assert_same, replayed, scored, until
 from telemetry import keys, messages
-from tocsin.detector.changelog import Restorer
+from tocsin.detector.changelog_fold import Restorer
 
 pytestmark = pytest.mark.kafka
 

@@ -10,7 +10,7 @@ import pytest
 from rigs.daemon import WAIT_S, Home, alter, assert_same, replayed, scored, until
 from rigs.kafka import Rig
 from telemetry import keys, messages
-from tocsin.detector.changelog import Restorer
+from tocsin.detector.changelog_fold import Restorer
 
 pytestmark = pytest.mark.kafka
 

@@ -17,7 +17,8 @@ from lives import Diary, Life, differences, state_differences
 from telemetry import Fleet
 from tocsin.detector import alerts, announcing, view
 from tocsin.detector.chain import Chain, Outcome
-from tocsin.detector.changelog import Restorer, encode_snapshot
+from tocsin.detector.changelog import encode_snapshot
+from tocsin.detector.changelog_fold import Restorer
 from tocsin.detector.changes import Resolve, Revert, unpack_arrays
 from tocsin.detector.ruling import NO_ROW, OF_MODEL
 from tocsin.detector.rulings import loaded, rules_of

@@ -16,15 +16,14 @@ from tocsin.detector.changelog import (
     Layout,
     Marker,
     Pair,
-    Restored,
-    Restorer,
     Snapshot,
     encode_applied,
     encode_decision,
     encode_layout,
+    encode_owner,
     encode_snapshot,
-    forget,
 )
+from tocsin.detector.changelog_fold import Restored, Restorer, forget
 from tocsin.errors import StateError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -141,13 +140,57 @@ def test_applied_changes_and_decisions_come_back_in_order() -> None:
     assert found.decisions == decisions[::-1]
 
 
+def applied_by(writer: int, version: int, first_offset: int) -> Pair:
+    return encode_applied(
+        TOPIC,
+        Applied(partition=PART, first_offset=first_offset, version=version, config_hash="h", writer=writer),
+    )
+
+
+def test_a_change_by_whom_the_partition_was_taken_from_is_overruled() -> None:
+    """1 is suspended while 2 takes over; awake again it lets change 5 act at 60, before it learns of that."""
+    log = [
+        encode_owner(TOPIC, PART, 1),
+        applied_by(1, 4, 20),
+        encode_owner(TOPIC, PART, 2),
+        applied_by(1, 5, 60),
+        applied_by(2, 5, 80),
+        encode_owner(TOPIC, PART, 1),
+        applied_by(1, 6, 90),
+    ]
+    found = restore(log)
+    assert [(one.version, one.first_offset) for one in found.applied] == [(4, 20), (5, 80), (6, 90)]
+    assert [(one.version, one.first_offset) for one in found.overruled] == [(5, 60)]
+    assert restore([*log, (log[3][0], None)]).overruled == ()
+    again = restore([*log, applied_by(1, 5, 60)])
+    assert [one.first_offset for one in again.applied] == [20, 60, 80, 90]
+    assert again.overruled == ()
+
+
+def test_what_the_next_owner_struck_out_stays_out_whatever_is_compacted() -> None:
+    """Without its tombstone, the change would count again once the owner before it is compacted away."""
+    log = [
+        encode_owner(TOPIC, PART, 2),
+        applied_by(1, 5, 60),
+        applied_by(2, 5, 80),
+        encode_owner(TOPIC, PART, 3),
+    ]
+    assert [one.first_offset for one in restore(compacted(log, 4)).applied] == [60, 80]
+    log.append((log[1][0], None))
+    for upto in range(len(log) + 1):
+        found = restore(compacted(log, upto))
+        assert [one.first_offset for one in found.applied] == [80]
+
+
 def test_forgetting_leaves_nothing() -> None:
     one, marker = written(snapshot(1), None)
     two, _ = written(snapshot(2), marker)
     log = [
         *one,
         *two,
-        encode_applied(TOPIC, Applied(partition=PART, first_offset=1, version=7, config_hash="h")),
+        encode_owner(TOPIC, PART, 1),
+        applied_by(1, 7, 1),
+        applied_by(2, 7, 2),
     ]
     log.append(encode_decision(TOPIC, Decision(partition=PART, offset=5, kind="drift", of="x", time_us=1)))
     log += forget(TOPIC, PART, restore(log))
@@ -176,7 +219,10 @@ def whole_log() -> list[Pair]:
     more, _ = written(snapshot(2), marker)
     return [
         encode_layout(Layout(topic=TOPIC, partitions=8)),
-        encode_applied(TOPIC, Applied(partition=PART, first_offset=100, version=7, config_hash="ab12")),
+        encode_owner(TOPIC, PART, 7),
+        encode_applied(
+            TOPIC, Applied(partition=PART, first_offset=100, version=7, config_hash="ab12", writer=7)
+        ),
         *pairs,
         encode_decision(
             TOPIC,
@@ -192,18 +238,19 @@ def kept(version: str) -> list[Pair]:
     return [(bytes.fromhex(key), bytes.fromhex(value)) for key, value in lines]
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 def test_what_earlier_versions_wrote_is_read(version: str) -> None:
     found, expected = restore(kept(version)), restore(whole_log())
     assert same(found.snapshot, snapshot(2))
     replace = msgspec.structs.replace
-    assert found.applied == [replace(one, schema_version=version) for one in expected.applied]
+    writer = 7 if version == "1.2" else 0
+    assert found.applied == [replace(one, schema_version=version, writer=writer) for one in expected.applied]
     assert found.decisions == [replace(one, schema_version=version) for one in expected.decisions]
 
 
 def test_the_format_is_what_it_was() -> None:
     """To the byte, of uncompressed snapshots: zlib's output may differ between its versions."""
-    assert kept("1.1") == raw_log()
+    assert kept("1.2") == raw_log()
 
 
 def raw_log() -> list[Pair]:
@@ -211,7 +258,7 @@ def raw_log() -> list[Pair]:
     pairs, marker = encode_snapshot(TOPIC, PART, snapshot(1), None, 7, compress=False, piece_bytes=400)
     more, _ = encode_snapshot(TOPIC, PART, snapshot(2), marker, 7, compress=False, piece_bytes=400)
     log = whole_log()
-    return [*log[:2], *pairs, *(p for p in log if b"/decision/" in p[0]), *more]
+    return [*log[:3], *pairs, *(p for p in log if b"/decision/" in p[0]), *more]
 
 
 @given(st.data())
@@ -245,7 +292,7 @@ def test_newer_formats_are_named_and_additions_ignored() -> None:
     assert value is not None
     more = value[9:-1] + b',"later":{"x":1}}'
     assert restore([(key, changelog.checked_line(more))]).applied[0].version == 7
-    newer = value[9:].replace(b'"1.1"', b'"2.3"')
+    newer = value[9:].replace(b'"1.2"', b'"2.3"')
     with pytest.raises(
         StateError, match=r"change/00000000000000000001/7' has schema_version 2\.3, newer than"
     ):

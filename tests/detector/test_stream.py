@@ -11,7 +11,8 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 from tocsin.detector import applying, recovery, runner, takeover
-from tocsin.detector.changelog import Applied, Pair, Restored, Snapshot, encode_applied
+from tocsin.detector.changelog import Applied, Pair, Snapshot, encode_applied, encode_owner
+from tocsin.detector.changelog_fold import Restored
 from tocsin.detector.clocks import Clocks
 from tocsin.detector.flights import BATCH
 from tocsin.detector.http import NotNow
@@ -194,6 +195,35 @@ def recovering(
     )
     stage.loop._takeover.checkpoints.snapshot = lambda *_: None  # type: ignore[method-assign]
     return lambda: stage.loop._assigned(parts)
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_who_owns_partitions_is_acknowledged_before_their_state_is_read(
+    guarantee: Guarantee, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a transaction afterwards: its own writes could not be read back, and no earlier owner can write any more."""
+    stage = Stage(monkeypatch, guarantee)
+    stage.producer = stage.broker.transactions.return_value
+    stage.producer.produce.side_effect = lambda topic, value, key, **_: stage.written.append((key, value))
+    stage.producer.open = False
+    stage.producer.flush.side_effect = lambda _: done.append("acknowledged")
+    if guarantee == "at_least_once":
+        stage.broker.producer.return_value.flush.side_effect = lambda _: done.append("acknowledged")
+    done: list[str] = []
+    assigned = recovering(stage, monkeypatch, lambda: done.append("restored"))
+    stale = Applied(partition=1, first_offset=60, version=5, config_hash="", writer=9)
+
+    def read(*_: object) -> dict[Part, Restored]:
+        done.append("read")
+        return {part: restored()._replace(overruled=(stale,) if part == ("t", 1) else ()) for part in COMING}
+
+    monkeypatch.setattr(takeover, "read_changelog", read)
+    assigned()
+    expected = ["read", "restored", "restored"]
+    expected.insert(0 if guarantee == "at_least_once" else len(expected), "acknowledged")
+    assert done[:4] == expected
+    assert stage.written[:2] == [encode_owner("t", part, 1) for _, part in COMING]
+    assert (encode_applied("t", stale)[0], None) in stage.written, "an overruled change is struck out"
 
 
 def test_ready_means_assigned_and_restored(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

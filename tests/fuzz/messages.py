@@ -24,14 +24,13 @@ from tocsin.detector.changelog import (
     Decision,
     Layout,
     Marker,
-    Restorer,
     Snapshot,
     encode_applied,
     encode_decision,
     encode_layout,
     encode_snapshot,
-    forget,
 )
+from tocsin.detector.changelog_fold import Restorer, forget
 from tocsin.detector.changes import (
     BudgetChange,
     Feedback,

@@ -1,0 +1,251 @@
+"""The fold over a changelog that restores: what the messages of `changelog` come to, in the order of the log."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from ..errors import StateError
+from .arrays import unpack
+from .changelog import (
+    CRC,
+    LENGTHS,
+    NAMES,
+    PART,
+    PIECE,
+    PIECE_MAGIC,
+    PIECE_MAJOR,
+    SLOT,
+    Applied,
+    Complete,
+    Decision,
+    Layout,
+    Marker,
+    Owner,
+    Pair,
+    Snapshot,
+    encode_decision,
+    key_of,
+    prefix_of,
+)
+from .wire import corrupt, decode_json, unchecked_line
+
+T = TypeVar("T")
+
+
+class Restored(NamedTuple):
+    """What the changelog knows of one input partition, in the order of offsets."""
+
+    snapshot: Snapshot | None
+    marker: Marker | None
+    applied: list[Applied]
+    decisions: list[Decision]
+    torn: bool  # the newest snapshot was not whole and the one before it was taken
+    size: int = 0  # bytes of the snapshot
+    overruled: Sequence[Applied] = ()  # changes by those who owned the partition no more
+
+
+_APPLIED = msgspec.json.Decoder(Applied)
+_DECISION = msgspec.json.Decoder(Decision)
+_OWNER = msgspec.json.Decoder(Owner)
+_LAYOUT = msgspec.json.Decoder(Layout)
+_MARKER = msgspec.json.Decoder(Marker)
+
+
+def forget(topic: str, partition: int, restored: Restored) -> list[Pair]:
+    """Tombstones for all that is known of an input partition, as a reset of the partition count needs."""
+    prefix = prefix_of(topic, partition)
+    keys = [key_of(topic, a) for a in (*restored.applied, *restored.overruled)]
+    keys += [encode_decision(topic, d)[0] for d in restored.decisions]
+    known = (restored.marker, restored.marker.previous) if restored.marker else ()
+    for complete in known:
+        if complete is not None:
+            keys += [f"{prefix}snapshot/{complete.side}/{i}".encode() for i in range(complete.pieces)]
+    marks = [f"{prefix}snapshot".encode(), f"{prefix}owner".encode()]
+    return [(key, None) for key in marks + keys]
+
+
+def _as_marker(complete: Complete) -> Marker:
+    # After falling back, the next snapshot must go over the torn one and not over the only whole one: so what
+    # counts as written last is the one that was taken.
+    if isinstance(complete, Marker):
+        return complete
+    return Marker(**msgspec.structs.asdict(complete))
+
+
+class _Note(msgspec.Struct, frozen=True):
+    next_offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    note: dict[str, Any] = {}
+
+
+def _unpack_snapshot(data: bytes, what: str) -> Snapshot:
+    arrays, note_bytes = unpack(data, what)
+    try:
+        note = msgspec.json.decode(note_bytes, type=_Note)
+        lengths, blob = arrays[LENGTHS], arrays[NAMES].tobytes()
+        if lengths.dtype != np.int32 or lengths.ndim != 1:
+            raise corrupt(what, "the lengths of its entity names are none")
+        ends = np.cumsum(lengths, dtype=np.int64)
+        if (lengths < 0).any() or (int(ends[-1]) if ends.size else 0) != len(blob):
+            raise corrupt(what, "its entity names are cut off")
+        entities = [blob[e - n : e].decode() for e, n in zip(ends.tolist(), lengths.tolist(), strict=True)]
+    except (KeyError, UnicodeDecodeError, msgspec.DecodeError, TypeError, ValueError) as wrong:
+        raise corrupt(what, f"its header is not readable ({wrong})") from None
+    slots = {name.removeprefix(SLOT): a for name, a in arrays.items() if name.startswith(SLOT)}
+    part = {name.removeprefix(PART): a for name, a in arrays.items() if name.startswith(PART)}
+    for name, array in slots.items():
+        if array.shape[:1] != (len(entities),):
+            raise corrupt(what, f"its field {name!r} has another number of rows than entities")
+    return Snapshot(note.next_offset, entities, slots, part, note.note)
+
+
+class _Piece(NamedTuple):
+    id: int
+    writer: int
+    pieces: int
+    payload: bytes
+
+
+@dataclass
+class _Partial:
+    """What was fed for one input partition, by key: a later value replaces an earlier one."""
+
+    pieces: dict[tuple[str, int], _Piece] = field(default_factory=dict)
+    marker: Marker | None = None
+    owner: Owner | None = None
+    applied: dict[str, Applied] = field(default_factory=dict)
+    overruled: dict[str, Applied] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+
+
+class Restorer:
+    """The fold over a changelog partition: feed every (key, value) in order, then ask what is restored.
+
+    Holds the encoded pieces of at most two snapshots per input partition. Raises StateError, naming the
+    key, for a value that is corrupt or of a newer format, at `feed`; for snapshots of which neither is
+    whole, at `restored`.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, int], _Partial] = {}
+        self.layouts: dict[str, Layout] = {}
+
+    def feed(self, key: bytes | None, value: bytes | None) -> None:
+        """Take one message in. Keys of a kind that this version does not know are left alone."""
+        text = key.decode("utf-8", "replace") if key else ""
+        topic, _, rest = text.partition("/")
+        what = f"changelog key {text!r}"
+        if rest == "partitions":
+            self._feed_layout(topic, value, what)
+            return
+        number, _, rest = rest.partition("/")
+        kind, _, detail = rest.partition("/")
+        if not (number.isascii() and number.isdigit() and len(number) < 10 and kind):
+            return
+        partial = self._parts.setdefault((topic, int(number)), _Partial())
+        if kind == "snapshot" and detail:
+            _feed_piece(partial.pieces, detail, value, what)
+        elif kind == "snapshot":
+            partial.marker = None if value is None else _line(_MARKER, value, what)
+        elif kind == "owner":
+            partial.owner = None if value is None else _line(_OWNER, value, what)
+        elif kind == "change":
+            _feed_change(partial, detail, value, what)
+        elif kind == "decision":
+            _feed_line(partial.decisions, _DECISION, detail, value, what)
+
+    def _feed_layout(self, topic: str, value: bytes | None, what: str) -> None:
+        if value is None:
+            self.layouts.pop(topic, None)
+        else:
+            self.layouts[topic] = _line(_LAYOUT, value, what)
+
+    def parts(self) -> list[tuple[str, int]]:
+        """The input partitions that anything is known of."""
+        return sorted(self._parts)
+
+    def restored(self, topic: str, partition: int) -> Restored:
+        """What is known of an input partition. `snapshot` is None for a fresh one."""
+        partial = self._parts.get((topic, partition), _Partial())
+        applied = sorted(partial.applied.values(), key=lambda a: (a.first_offset, a.version))
+        decisions = sorted(partial.decisions.values(), key=lambda d: (d.offset, d.kind, d.of))
+        overruled, marker = tuple(partial.overruled.values()), partial.marker
+        if marker is None:
+            return Restored(None, None, applied, decisions, False, overruled=overruled)
+        body, taken = self._newest(topic, partition, partial, marker)
+        snapshot = _unpack_snapshot(body, _marker_key(topic, partition))
+        torn = taken.id != marker.id
+        return Restored(snapshot, taken, applied, decisions, torn, len(body), overruled)
+
+    def _newest(self, topic: str, partition: int, partial: _Partial, marker: Marker) -> tuple[bytes, Marker]:
+        for complete in filter(None, (marker, marker.previous)):
+            body = _join(partial.pieces, complete)
+            if body is not None:
+                return body, _as_marker(complete)
+        why = f"the pieces of snapshot {marker.id} on side {marker.side} are not all there"
+        raise corrupt(_marker_key(topic, partition), why)
+
+
+def _marker_key(topic: str, partition: int) -> str:
+    return f"changelog key {prefix_of(topic, partition) + 'snapshot'!r}"
+
+
+def _join(pieces: Mapping[tuple[str, int], _Piece], complete: Complete) -> bytes | None:
+    """The body of a snapshot, or None where a piece is missing or of another snapshot or writer."""
+    found = [pieces.get((complete.side, index)) for index in range(min(complete.pieces, len(pieces) + 1))]
+    expected = (complete.id, complete.writer, complete.pieces)
+    whole = [p.payload for p in found if p is not None and (p.id, p.writer, p.pieces) == expected]
+    body = b"".join(whole)
+    return body if len(whole) == complete.pieces and zlib.crc32(body) == complete.crc else None
+
+
+def _feed_piece(pieces: dict[tuple[str, int], _Piece], detail: str, value: bytes | None, what: str) -> None:
+    side, _, index = detail.partition("/")
+    if side not in ("A", "B") or not (index.isascii() and index.isdigit() and len(index) < 10):
+        return
+    if value is None:
+        pieces.pop((side, int(index)), None)
+        return
+    if len(value) < PIECE.size + CRC.size:
+        raise corrupt(what, "it is shorter than its header")
+    head, payload = value[: PIECE.size], value[PIECE.size + CRC.size :]
+    magic, major, _, _, number, writer, at, count = PIECE.unpack(head)
+    (crc,) = CRC.unpack_from(value, PIECE.size)
+    if magic == PIECE_MAGIC and major > PIECE_MAJOR:
+        raise StateError(
+            f"{what} has the piece format {major}, newer than the {PIECE_MAJOR} that this program "
+            "reads. Upgrade "
+            "tocsin on this machine, or go back to the version that wrote it everywhere."
+        )
+    if magic != PIECE_MAGIC or major < 1 or at != int(index) or zlib.crc32(payload, zlib.crc32(head)) != crc:
+        raise corrupt(what, "its checksum or its number does not fit its content")
+    pieces[side, at] = _Piece(number, writer, count, payload)
+
+
+def _line(decoder: msgspec.json.Decoder[T], value: bytes, what: str) -> T:
+    return decode_json(decoder, unchecked_line(value, what), what, 1, StateError)
+
+
+def _feed_change(partial: _Partial, detail: str, value: bytes | None, what: str) -> None:
+    """Of a change's two places the one that is right at this point of the log, and not the other."""
+    partial.applied.pop(detail, None)
+    partial.overruled.pop(detail, None)
+    if value is not None:
+        one = _line(_APPLIED, value, what)
+        mine = partial.owner is None or one.writer == partial.owner.writer
+        (partial.applied if mine else partial.overruled)[detail] = one
+
+
+def _feed_line(
+    into: dict[str, T], decoder: msgspec.json.Decoder[T], detail: str, value: bytes | None, what: str
+) -> None:
+    if value is None:
+        into.pop(detail, None)
+    else:
+        into[detail] = _line(decoder, value, what)
