@@ -145,13 +145,10 @@ class Collector:
     def _sent_on(self) -> bool:
         if not self._behind:
             return True
-        admin = self._broker.admin()
         try:
-            sent = admin.group_offsets(self._rekey_group, self._behind)
+            sent = self._broker.committed(self._rekey_group, self._behind)
         except BrokerUnavailable:
             return False
-        finally:
-            admin.close()
         if any((sent[part] or 0) < end for part, end in self._behind.items()):
             return False
         self._behind = {}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 
-from rigs.daemon import WAIT_S, Home, alter, until
+from rigs.daemon import WAIT_S, Daemon, Home, alter, until
 from rigs.kafka import Rig
 
+from .abuse import abuse
 from .stage import GUARANTEES, Guarantee, Row, Stage, timed
 
 SESSION_MS, LEFT_OUT_S = 6_000, 12.0
-STORM_S, STORM_EVERY_S = 60.0, 2.0
+STORM_S, STORM_EVERY_S, GUESTS = 60.0, 2.0, 3
+STALLED_S = 8.0
 DOWN_S = 30.0
 
 
@@ -20,10 +23,18 @@ def _each(case: Callable[[Stage, Guarantee], Row]) -> Callable[[Stage], list[Row
     return lambda stage: [case(stage, guarantee) for guarantee in GUARANTEES]
 
 
-def _moved(home: Home) -> None:
-    """Until something more is committed, so that a fault falls into work."""
+def _fed(stage: Stage, home: Home, piece: slice) -> None:
+    """Send a piece, and wait until something of it is committed, so that a fault falls into work."""
     before = home.committed()
+    stage.feed(home, piece)
     until(lambda: home.committed() != before, "something to be committed", every_s=0.02)
+
+
+def _whole(home: Home) -> float:
+    """Seconds until all that was sent is committed."""
+    began = time.monotonic()
+    home.caught_up(WAIT_S)
+    return time.monotonic() - began
 
 
 def _ended(stage: Stage, guarantee: Guarantee, fault: str, how: signal.Signals, times: int) -> Row:
@@ -58,14 +69,11 @@ def broker(stage: Stage, guarantee: Guarantee) -> Row:
     home, recovery = stage.home("broker", guarantee, **{"session.timeout.ms": SESSION_MS}), []
     home.start()
     for piece in stage.chunks(times + 1)[:-1]:
-        stage.feed(home, piece)
-        _moved(home)
+        _fed(stage, home, piece)
         stage.rig.stop(kill=True)
         stage.pause(5.0)
         stage.rig.start()
-        began = time.monotonic()
-        _moved(home)
-        recovery.append(time.monotonic() - began)
+        recovery.append(_whole(home))
     stage.feed(home, stage.chunks(times + 1)[-1])
     return stage.judged(home, "broker killed (-9)", guarantee, times, recovery)
 
@@ -78,8 +86,7 @@ def zombie(stage: Stage, guarantee: Guarantee) -> Row:
     until(lambda: pair[1].metric("tocsin_partitions_assigned") > 0, "the partitions to be shared")
     for nth, piece in enumerate(stage.chunks(times + 1)[:-1]):
         suspended, other = pair[nth % 2], pair[(nth + 1) % 2]
-        stage.feed(home, piece)
-        _moved(home)
+        _fed(stage, home, piece)
         suspended.signal(signal.SIGSTOP)
         began = time.monotonic()
         until(lambda other=other: other.metric("tocsin_partitions_assigned") == 3, "the other to own all")
@@ -92,26 +99,82 @@ def zombie(stage: Stage, guarantee: Guarantee) -> Row:
 
 
 def storm(stage: Stage, guarantee: Guarantee) -> Row:
-    """Members join and leave all the time, by SIGTERM and by SIGKILL."""
+    """Members join and leave all the time, by SIGTERM and by SIGKILL, in the midst of restoring too."""
     home = stage.home("storm", guarantee, **{"session.timeout.ms": SESSION_MS})
     home.start()
-    pieces = iter(stage.chunks(10))
-    over = time.monotonic() + (10.0 if stage.fast else STORM_S)
-    times = 0
+    pieces, guests, times = iter(stage.chunks(10)), deque[Daemon](), 0
+    over = time.monotonic() + (15.0 if stage.fast else STORM_S)
     while time.monotonic() < over:
         if (piece := next(pieces, None)) is not None:
             stage.feed(home, piece)
-        guest = home.start(live=False)
+        guests.append(home.start(live=False))
         time.sleep(STORM_EVERY_S)
-        times += 1
-        if stage.random.random() < 0.5:
-            guest.kill()
-        else:
-            guest.signal(signal.SIGTERM)
-            guest.forgiven = True
+        if len(guests) == GUESTS:
+            _leave(stage, guests.popleft())
+            times += 1
+    for guest in guests:
+        _leave(stage, guest)
     for piece in pieces:
         stage.feed(home, piece)
-    return stage.judged(home, "members that come and go", guarantee, times, [])
+    return stage.judged(home, "members that come and go", guarantee, times + len(guests), [])
+
+
+def _leave(stage: Stage, guest: Daemon) -> None:
+    """One way or the other."""
+    if stage.random.random() < 0.5:
+        guest.kill()
+    else:
+        guest.signal(signal.SIGTERM)
+        guest.forgiven = True
+
+
+def stalled(stage: Stage, guarantee: Guarantee) -> Row:
+    """The broker stands still for some seconds and answers all that was asked when it goes on."""
+    times = 1 if stage.fast else 5
+    home, recovery = stage.home("stalled", guarantee), list[float]()
+    home.start()
+    for piece in stage.chunks(times + 1)[:-1]:
+        _fed(stage, home, piece)
+        stage.rig.nodes[0].signal(signal.SIGSTOP)
+        stage.pause(STALLED_S)
+        stage.rig.nodes[0].signal(signal.SIGCONT)
+        recovery.append(_whole(home))
+    stage.feed(home, stage.chunks(times + 1)[-1])
+    return stage.judged(home, "broker suspended", guarantee, times, recovery)
+
+
+def changes(stage: Stage, guarantee: Guarantee) -> Row:
+    """Budgets, recalibrations and models change while records flow, and the daemon is killed after each."""
+    home, recovery = stage.home("changes", guarantee), list[float]()
+    first, second = stage.versions
+    said = (
+        ("recalibrate", "--budget", "1/day per entity"),
+        ("models", "promote", second),
+        ("recalibrate", "--since", "start"),
+        ("models", "promote", first),
+    )
+    daemon, times = home.start(), 4 if stage.fast else 20
+    for nth, piece in enumerate(stage.chunks(times + 1)[:-1]):
+        stage.feed(home, piece)
+        home.run(*said[nth % len(said)])
+        stage.pause(1.0)
+        daemon.kill()
+        daemon, seconds = timed(home.start)
+        recovery.append(seconds)
+    stage.feed(home, stage.chunks(times + 1)[-1])
+    return stage.judged(home, "changes, each with a kill (-9)", guarantee, times, recovery, changed=True)
+
+
+def abused(stage: Stage, guarantee: Guarantee) -> Row:
+    """Its HTTP server is asked for everything at once, by clients that are slow, large, and not let in."""
+    home = stage.home("abused", guarantee)
+    daemon = home.start()
+    with abuse(daemon.url) as count:
+        for piece in stage.chunks(10):
+            stage.feed(home, piece)
+            stage.pause(2.0)
+        home.caught_up(WAIT_S)
+    return stage.judged(home, "HTTP abused (requests)", guarantee, count(), [])
 
 
 def node(stage: Stage, guarantee: Guarantee) -> Row:
@@ -122,12 +185,9 @@ def node(stage: Stage, guarantee: Guarantee) -> Row:
         home, recovery = three.home("node", guarantee), list[float]()
         home.start()
         for nth, piece in enumerate(three.chunks(times + 1)[:-1]):
-            three.feed(home, piece)
-            _moved(home)
+            _fed(three, home, piece)
             rig.nodes[nth % 3].stop(kill=True)
-            began = time.monotonic()
-            _moved(home)
-            recovery.append(time.monotonic() - began)
+            recovery.append(_whole(home))
             rig.start()
         three.feed(home, three.chunks(times + 1)[-1])
         return three.judged(home, "one node of three killed (-9)", guarantee, times, recovery)
@@ -140,14 +200,11 @@ def cluster(stage: Stage, guarantee: Guarantee) -> Row:
         home = three.home("cluster", guarantee)
         home.start()
         first, last = three.chunks(2)
-        three.feed(home, first)
-        _moved(home)
+        _fed(three, home, first)
         rig.stop(kill=True)
         time.sleep(DOWN_S)
         rig.start()
-        began = time.monotonic()
-        _moved(home)
-        recovery = [time.monotonic() - began]
+        recovery = [_whole(home)]
         three.feed(home, last)
         return three.judged(home, "three nodes of three killed (-9)", guarantee, 1, recovery)
 
@@ -178,6 +235,9 @@ CASES: dict[str, Callable[[Stage], list[Row]]] = {
     "node": _each(node),
     "cluster": _each(cluster),
     "refused": _each(refused),
+    "stalled": _each(stalled),
+    "changes": _each(changes),
+    "abused": _each(abused),
     "zombie": _each(zombie),
     "storm": _each(storm),
 }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from rigs.daemon import Daemon, Home, write_files
+from rigs.daemon import Daemon, Home, Message, write_files
 from rigs.kafka import Rig
 from telemetry import Fleet, generate, keys, messages
 from tocsin.pipelines.brokers.kafka import KafkaBroker
@@ -52,7 +53,29 @@ class Row(NamedTuple):
     injected: int
     verdict: Verdict
     recovery_s: list[float]
-    """From the end of the fault to ready, each time."""
+    """From the end of the fault to ready, each time; where a broker was away, until all is committed."""
+
+
+class Again(Home):
+    """A home that reads the input and the changes of another."""
+
+    def __init__(self, folder: Path, broker: KafkaBroker, caches: Path, first: Home) -> None:
+        super().__init__(folder, broker, caches)
+        self._first = first
+
+    def topic(self, role: str) -> str:
+        return self._first.topic(role) if role in ("input", "control") else super().topic(role)
+
+
+def beginning(changelog: Iterable[Message]) -> Iterator[Message]:
+    """Of a changelog the first snapshot of each partition, and where changes act."""
+    begun = set()
+    for message in changelog:
+        kind = (message.key or b"").split(b"/")[2:]
+        if kind[:1] == [b"change"] or (kind[:1] == [b"snapshot"] and message.partition not in begun):
+            yield message
+        if kind == [b"snapshot"]:
+            begun.add(message.partition)
 
 
 class Stage:
@@ -88,8 +111,16 @@ class Stage:
         first = self.fleet.time_us < self._border_us
         write_files(self.fleet, first, home.folder / "train.parquet")
         say("training")
-        home.run("train", "--data", "train.parquet", wait_s=600)
+        for seed in ("1", "2"):
+            home.run("train", "--data", "train.parquet", wait_s=600, TOCSIN__TRAIN__SEED=seed)
         return home.folder
+
+    @cached_property
+    def versions(self) -> list[str]:
+        """The two versions, oldest first."""
+        home = Home(self.trained, self.broker, self.folder / "xla")
+        listed = json.loads(home.run("models", "list", "--json").stdout)
+        return [one["version"] for one in listed]
 
     @cached_property
     def sent(self) -> Sent:
@@ -135,7 +166,7 @@ class Stage:
         """The same on another cluster."""
         other = Stage(self.folder, rig, self.seed, fast=self.fast)
         other.random, other.numbers = self.random, self.numbers
-        other.trained, other.reference = self.trained, self.reference
+        other.trained, other.versions, other.reference = self.trained, self.versions, self.reference
         return other
 
     def home(self, name: str, guarantee: Guarantee, **librdkafka: Any) -> Home:
@@ -158,15 +189,40 @@ class Stage:
         """Send a piece of the records."""
         home.send(self.sent.values[piece], self.sent.keys[piece])
 
+    def again(self, home: Home) -> dict[int, str]:
+        """The state by one more daemon that nobody disturbs, under the changes that were written to `home`."""
+        say("the uninterrupted run under the same changes")
+        folder = self.folder / f"{home.name}-again"
+        shutil.copytree(home.folder, folder)
+        again = Again(folder, self.broker, self.folder / "xla", home)
+        again.write(again.stream(), state={"snapshot_every": "2s"}, thresholds=BUDGET)
+        again.make_topics()
+        producer = self.broker.producer()
+        for message in beginning(home.read("changelog")):
+            producer.produce(again.topic("changelog"), message.value, message.key, message.partition)
+        producer.flush(60)
+        producer.close()
+        daemon = again.start()
+        again.caught_up(600)
+        daemon.stop()
+        return state_of(again)
+
     def judged(
-        self, home: Home, fault: str, guarantee: Guarantee, injected: int, recovery_s: list[float]
+        self,
+        home: Home,
+        fault: str,
+        guarantee: Guarantee,
+        injected: int,
+        recovery_s: list[float],
+        *,
+        changed: bool = False,
     ) -> Row:
         """Let the stream catch up, stop what runs, and look."""
         home.caught_up(600)
         for daemon in home.daemons:
             if daemon.code is None:
                 daemon.stop()
-        verdict = judge(home, self.sent.planted, self.reference)
+        verdict = judge(home, self.sent.planted, self.again(home) if changed else self.reference)
         say(f"{fault}, {guarantee}: {injected} times; {verdict}")
         return Row(fault, guarantee, injected, verdict, recovery_s)
 

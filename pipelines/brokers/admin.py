@@ -8,11 +8,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicCollection,
-    TopicPartition,
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by its type stubs
     AdminClient,
@@ -23,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from ...errors import BrokerUnavailable
-from .base import Part, TopicInfo
+from .base import TopicInfo
 from .consumer import REQUEST_S
 from .faults import Watch, cause, setting
 
@@ -122,24 +120,6 @@ class KafkaAdmin:
         except KafkaException as exception:
             raise self._explained(exception, f"Reading the settings of topic '{topic}'") from None
         return {name: entry.value for name, entry in found.items() if entry.value is not None}
-
-    def group_offsets(self, group: str, parts: Iterable[Part]) -> dict[Part, int | None]:
-        """A group's committed next offsets, without joining it."""
-        what = f"Reading the committed offsets of group '{group}'"
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*part) for part in parts])
-        try:
-            found = self._answer(self._open.list_consumer_group_offsets([asked], **self._limits())[group])
-        except KafkaException as exception:
-            raise self._explained(exception, what) from None
-        for one in found.topic_partitions:
-            if one.error is not None:
-                raise self._watch.explain(
-                    one.error, f"{what} ({one.topic}[{one.partition}])", self._bootstrap
-                )
-        return {
-            (one.topic, one.partition): one.offset if one.offset >= 0 else None
-            for one in found.topic_partitions
-        }
 
     def topic_rights(self, topic: str) -> frozenset[str] | None:
         """What this client may do with a topic; see `base.Admin.topic_rights`."""

@@ -337,9 +337,6 @@ class Admin(Protocol):
             BrokerError: the broker knows no topic settings, or may not show them.
         """
 
-    def group_offsets(self, group: str, parts: Iterable[Part]) -> dict[Part, int | None]:
-        """A group's committed next offsets, without joining it."""
-
     def topic_rights(self, topic: str) -> frozenset[str] | None:
         """What this client may do with a topic, in Kafka's words ("READ", "WRITE", ...); None if not known.
 
@@ -376,6 +373,13 @@ class Broker(Protocol):
         """A new consumer; without `group` only for `assign` and for asking about offsets.
 
         It sees what is committed; with `uncommitted` all that was appended, and where that ends.
+        """
+
+    def committed(self, group: str, parts: Iterable[Part]) -> dict[Part, int | None]:
+        """A group's next offsets, without joining it; what a transaction holds up is not waited for.
+
+        Raises:
+            BrokerUnavailable: nobody answers.
         """
 
     def producer(self) -> Producer:

@@ -152,4 +152,5 @@ class KafkaProducer:
             self._closed = True
             self._client.purge()
             self._served(self._client.flush, 1.0)
-            self._client.close()
+            # It too raises what was fatal, which whoever had anything waiting was told before.
+            self._served(lambda _: self._client.close(), 0)

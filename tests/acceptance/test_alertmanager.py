@@ -90,10 +90,8 @@ def test_a_fault_reaches_alertmanager_and_its_end_clears_it(
     forwarder.stop()
     assert time.monotonic() - begun < 10
     ends = home.ends("alerts")
-    admin = home.broker.admin()
     group = f"{home.topic('group')}.forward.alertmanager"
-    assert admin.group_offsets(group, list(ends)) == ends
-    admin.close()
+    assert home.broker.committed(group, list(ends)) == ends
 
 
 def test_a_trial_takes_the_same_way(home: Home, alertmanager: Alertmanager) -> None:

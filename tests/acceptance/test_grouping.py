@@ -93,9 +93,8 @@ def test_killed_between_acknowledgement_and_commit_the_same_group_comes_again(
         until(lambda: len(receiver.posts) == len(groups(home)), "all to be forwarded")
         forwarder.stop()
     assert [post.json for post in receiver.posts] == groups(home)
-    ends, admin = home.ends("alerts"), home.broker.admin()
-    assert admin.group_offsets(f"{home.topic('group')}.groups", list(ends)) == ends
-    admin.close()
+    ends = home.ends("alerts")
+    assert home.broker.committed(f"{home.topic('group')}.groups", list(ends)) == ends
     untouched: list[Message] = home.read("alerts")
     assert {one.value for one in alerts} < {one.value for one in untouched}
     assert len(untouched) == 24, "nothing is opened, changed or hidden"

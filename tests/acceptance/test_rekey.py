@@ -21,9 +21,7 @@ PARTITIONS = 3
 
 
 def group_offset(home: Home, group: str, role: str) -> int:
-    admin = home.broker.admin()
-    found = admin.group_offsets(group, home.parts(role))
-    admin.close()
+    found = home.broker.committed(group, home.parts(role))
     return sum(offset or 0 for offset in found.values())
 
 

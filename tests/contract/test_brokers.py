@@ -173,7 +173,7 @@ def test_a_group_resumes_at_what_it_committed(broker: Broker, topic: TopicFactor
     again.subscribe([name])
     assert values(drain(again, 60)) == list(range(40, 100))
     assert again.committed([(name, 0)]) == {(name, 0): 40}
-    assert broker.admin().group_offsets(group, [(name, 0)]) == {(name, 0): 40}
+    assert broker.committed(group, [(name, 0)]) == {(name, 0): 40}
     again.close()
 
 
@@ -309,7 +309,7 @@ def test_assignment_callbacks_choose_offsets_and_commit_on_the_way_out(
     assert sorted(values(batch)) == sorted([*range(0, 20, 2), 15, 17, 19])
     consumer.close()
     assert told == [("assigned", [(name, 0), (name, 1)]), ("revoked", [(name, 0), (name, 1)])]
-    assert broker.admin().group_offsets(group, [(name, 0), (name, 1)]) == {(name, 0): 10, (name, 1): 10}
+    assert broker.committed(group, [(name, 0), (name, 1)]) == {(name, 0): 10, (name, 1): 10}
 
 
 def test_an_error_in_a_callback_reaches_the_caller(broker: Broker, topic: TopicFactory, group: str) -> None:

@@ -113,8 +113,7 @@ def read(subscriber: AlertSubscriber, count: int, acknowledge: bool = True) -> l
 
 def committed(broker: Broker, subscriber: AlertSubscriber, topic: str) -> int | None:
     subscriber.receive(timeout=0)  # commits what may be
-    admin = broker.admin()
-    return admin.group_offsets(subscriber._group, [(topic, 0)])[topic, 0]
+    return broker.committed(subscriber._group, [(topic, 0)])[topic, 0]
 
 
 def test_alerts_come_typed_and_in_order(broker: Broker, topic: TopicFactory, subscribe: Subscribe) -> None:
@@ -200,14 +199,14 @@ def test_a_subscriber_killed_before_acknowledging_is_handed_the_alert_again(
         send(broker, name, alert(99))
     with service(command) as process:
         assert said(process) == ["ready\n"]
-        admin, give_up = broker.admin(), time.monotonic() + 30
-        while admin.group_offsets(group, [(name, 0)])[name, 0] is None:  # until it has its partition
+        give_up = time.monotonic() + 30
+        while broker.committed(group, [(name, 0)])[name, 0] is None:  # until it has its partition
             assert time.monotonic() < give_up
             time.sleep(0.1)
         send(broker, name, alert(1), alert(2), alert(3))
         assert said(process, 3) == ["host-1\n", "host-2\n", "host-3\n"]
         first = 1 if start == "latest" else 0
-        while admin.group_offsets(group, [(name, 0)])[name, 0] != first + 1:
+        while broker.committed(group, [(name, 0)])[name, 0] != first + 1:
             assert time.monotonic() < give_up, "what was acknowledged was never committed"
             time.sleep(0.1)
         process.kill()

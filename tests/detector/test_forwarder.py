@@ -115,9 +115,7 @@ def life(broker: EmbeddedBroker, topic: str, url: str, **changes: Any) -> Iterat
 
 
 def committed(broker: EmbeddedBroker, topic: str) -> list[int | None]:
-    admin = broker.admin()
-    found = admin.group_offsets(f"{topic}.forward", [(topic, 0), (topic, 1)])
-    admin.close()
+    found = broker.committed(f"{topic}.forward", [(topic, 0), (topic, 1)])
     return [found[topic, 0], found[topic, 1]]
 
 

@@ -94,9 +94,7 @@ class Stage:
                 raise faults[0]
 
     def committed(self) -> list[int | None]:
-        admin = self.broker.admin()
-        found = admin.group_offsets(f"{self.alerts}.groups", [(self.alerts, 0), (self.alerts, 1)])
-        admin.close()
+        found = self.broker.committed(f"{self.alerts}.groups", [(self.alerts, 0), (self.alerts, 1)])
         return [found[self.alerts, 0], found[self.alerts, 1]]
 
     def read(self) -> list[dict[str, Any]]:

@@ -89,10 +89,8 @@ class Stage:
         return [json.loads(value or b"{}")["cpu"] for value in self.read().value]
 
     def committed(self) -> int:
-        admin = self.broker.admin()
         parts = [(self.stream.topics[0], p) for p in range(3)]
-        found = admin.group_offsets(self.stream.rekey_group, parts)
-        admin.close()
+        found = self.broker.committed(self.stream.rekey_group, parts)
         return sum(offset or 0 for offset in found.values())
 
 

@@ -7,8 +7,11 @@ import logging
 import subprocess
 import sys
 import time
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from rigs.fixtures import TopicFactory, topics_on
 from tocsin.errors import BrokerError, BrokerUnavailable, DeliveryFailed, UnknownTopic
 from tocsin.pipelines.brokers import BEGINNING, Batch, CommitRefused, DataLoss, open_broker
@@ -258,6 +261,19 @@ def test_a_fatal_error_that_the_client_lost_is_named_by_its_log(
         producer.flush(10)
     producer._client = client
     producer.close()
+
+
+def test_a_fatal_error_that_is_told_at_the_close_ends_nothing(
+    embedded: EmbeddedBroker, topic: TopicFactory
+) -> None:
+    """As a broker's answer to the abort of a transaction whose commit timed out."""
+    producer = embedded.producer()
+    client: Any = producer._client
+    fatal = KafkaException(KafkaError(KafkaError.INVALID_TXN_STATE, "Failed to end transaction", fatal=True))
+    producer._client = MagicMock(**{"close.side_effect": fatal, "flush.return_value": 0})
+    producer.close()
+    producer._client.close.assert_called_once_with()
+    client.close()
 
 
 def test_a_commit_of_an_older_generation_is_refused(embedded: EmbeddedBroker, topic: TopicFactory) -> None:

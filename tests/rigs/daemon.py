@@ -212,10 +212,8 @@ class Home:
         return found
 
     def committed(self) -> dict[Part, int]:
-        """The group's next offsets, as an admin client reads them; 0 where there is none."""
-        admin = self.broker.admin()
-        found = admin.group_offsets(self.topic("group"), self.parts())
-        admin.close()
+        """The group's next offsets; 0 where there is none."""
+        found = self.broker.committed(self.topic("group"), self.parts())
         return {part: offset or 0 for part, offset in found.items()}
 
     def caught_up(self, wait_s: float = WAIT_S) -> None:
