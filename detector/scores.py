@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from ..errors import DataError
+from .outputs import writing
 from .wire import Message, decode_json, number
 
 if TYPE_CHECKING:
@@ -159,12 +159,8 @@ class ScoresWriter:
     def __enter__(self) -> ScoresWriter:
         import pyarrow.parquet as pq
 
-        try:
+        with writing(self.path):
             self._writer = pq.ParquetWriter(self._temporary, parquet_schema(), compression="zstd")
-        except OSError as error:
-            raise DataError(
-                f"{self.path} cannot be written: {error}. Name a file in a folder that exists and is yours."
-            ) from error
         return self
 
     def write(self, rows: ScoreRows) -> None:
@@ -188,7 +184,8 @@ class ScoresWriter:
 
         if self._held and self._writer is not None:
             table = pa.Table.from_batches(self._held)
-            self._writer.write_table(table, row_group_size=self._row_group)
+            with writing(self.path):
+                self._writer.write_table(table, row_group_size=self._row_group)
         self._held, self._held_rows = [], 0
 
     def __exit__(
@@ -198,8 +195,9 @@ class ScoresWriter:
         try:
             if kind is None:
                 self._flush()
-            self._writer.close()
-            if kind is None:
-                self._temporary.replace(self.path)
+            with writing(self.path):
+                self._writer.close()
+                if kind is None:
+                    self._temporary.replace(self.path)
         finally:
             self._temporary.unlink(missing_ok=True)

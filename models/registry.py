@@ -154,14 +154,19 @@ class Registry:
         """
         loaded = self.load(name, trusted)
         names = sorted([artefact.MANIFEST, artefact.SIGNATURE, *loaded.manifest.files])
+        content = BytesIO()
+        with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for file in names:
+                data = (loaded.path / file).read_bytes()
+                entry = tarfile.TarInfo(f"{name}/{file}")  # time 0, owner 0: nothing of this machine
+                entry.size = len(data)
+                archive.addfile(entry, BytesIO(data))
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as archive:
-                for file in names:
-                    data = (loaded.path / file).read_bytes()
-                    entry = tarfile.TarInfo(f"{name}/{file}")  # time 0, owner 0: nothing of this machine
-                    entry.size = len(data)
-                    archive.addfile(entry, BytesIO(data))
+            partial.write_bytes(content.getbuffer())
+            partial.replace(target)
         except OSError as error:
+            partial.unlink(missing_ok=True)
             raise ArtefactError(f"{target} cannot be written: {error.strerror}") from error
         return target
 

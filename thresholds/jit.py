@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+
+log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +41,20 @@ def _compiled(function: F, *, counting: bool) -> F:
     if stored is not None:
         home = Path(inspect.getfile(function)).parent
         stored._version = " ".join((numba.__version__, _stamp(home), _stamp(Path(__file__).parent)))  # noqa: SLF001
+        stored.save = _kept_if_there_is_room(stored.save)
     return cast(F, compiled)
+
+
+def _kept_if_there_is_room(save: Callable[..., None]) -> Callable[..., None]:
+    """On a full disk numba raises from the first call; the kernel works all the same, and the next start compiles."""
+
+    def kept(*compiled: Any) -> None:
+        try:
+            save(*compiled)
+        except OSError as fault:
+            log.info("a compiled kernel is not kept", extra={"why": str(fault)})
+
+    return kept
 
 
 @cache

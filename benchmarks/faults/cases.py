@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from rigs.daemon import WAIT_S, Daemon, Home, alter, until
 from rigs.kafka import Rig
+from tocsin.errors import BrokerUnavailable
 
 from .abuse import abuse
 from .stage import GUARANTEES, Guarantee, Row, Stage, timed
@@ -33,7 +34,14 @@ def _fed(stage: Stage, home: Home, piece: slice) -> None:
 def _whole(home: Home) -> float:
     """Seconds until all that was sent is committed."""
     began = time.monotonic()
-    home.caught_up(WAIT_S)
+
+    def done() -> bool:
+        try:
+            return home.committed() == home.ends()
+        except BrokerUnavailable:  # leaders are being chosen
+            return False
+
+    until(done, "all to be committed", WAIT_S)
     return time.monotonic() - began
 
 

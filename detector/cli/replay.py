@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,7 @@ import typer
 from .common import ConfigOption, JsonOption, StreamOption, command_app, load_settings, notice, print_json
 
 if TYPE_CHECKING:
+    from ..alerts import Alert
     from ..replay import Step
     from ..replay_setup import Prepared
     from ..report.gather import Gathered
@@ -54,7 +57,6 @@ def replay(
     from contextlib import ExitStack
 
     from ...errors import SettingsError
-    from ..alerts import message_of
     from ..announcing import score_rows
     from ..replay_setup import prepare
     from ..scores import ScoresWriter
@@ -72,15 +74,15 @@ def replay(
             prepare(settings, chosen, paths, since=since, until=until, changes=changes, model=model)
         )
         writer = stack.enter_context(ScoresWriter(out)) if out else None
-        told = stack.enter_context(alerts.open("wb")) if alerts else None
+        told = stack.enter_context(_told(alerts)) if alerts else None
         gathered = _gathering(prepared, report) if report else None
         for step in prepared.steps():
             _count(tally, step)
             if writer and step.outcome is not None:
                 writer.write(score_rows(step.outcome, prepared.names, top))
-            for alert in step.alerts if told else ():
-                assert told is not None
-                told.write((message_of(alert).value or b"") + b"\n")
+            if told:
+                for alert in step.alerts:
+                    told(alert)
             if gathered:
                 gathered.take(step)
     tally["entities"] = len(prepared.state.table)
@@ -97,6 +99,23 @@ def replay(
             notice(f"scores are in {out}")
         if report:
             notice(f"the report is in {report}")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[Callable[[Alert], None]]:
+    """What writes an alert to the file, a line each."""
+    from ..alerts import message_of
+    from ..outputs import writing
+
+    with writing(path):
+        file = path.open("wb", buffering=0)
+
+    def tell(alert: Alert) -> None:
+        with writing(path):
+            file.write((message_of(alert).value or b"") + b"\n")
+
+    with file:
+        yield tell
 
 
 def _gathering(prepared: Prepared, path: Path) -> Gathered:

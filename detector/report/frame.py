@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from ...errors import DataError
+from ..outputs import writing
 from .markup import Html, el, join, name_of
 
 LIMIT: Final = 10_000_000
@@ -109,22 +109,16 @@ def write(path: Path, page: str) -> int:
 
 def _replace(path: Path, content: bytes | None) -> None:
     """Put content in the place of a file; None only tries."""
-    if path.is_dir():
-        raise _unwritable(path, os.strerror(errno.EISDIR))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_bytes(content or b"")
-        if content is None:
-            temporary.unlink()
-        else:
-            temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error.strerror) from None
-
-
-def _unwritable(path: Path, why: str | None) -> DataError:
-    return DataError(f"{path} cannot be written: {why}. Name a file in a folder that exists and is yours.")
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        try:
+            temporary.write_bytes(content or b"")
+            if content is not None:
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _resource(name: str) -> str:

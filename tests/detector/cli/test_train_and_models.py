@@ -2,9 +2,10 @@
 
 import io
 import json
+import resource
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,42 @@ def test_corrupt_and_foreign_versions_are_shown_and_never_promoted(run: Run, hom
         (("--since", "start", "--until", "2000-01-01T00:00:00Z"), 1, "nothing that was read"),
     ],
 )
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file grows beyond so many bytes: what a write to a full disk does, but for the number of the error."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("train --data all.parquet", "registry/hosts"),
+        ("models export v0001 --out full.tar", "full.tar"),
+        ("replay --data all.parquet --out full.parquet", "full.parquet"),
+        ("replay --data all.parquet --report full.html", "full.html"),
+    ],
+)
+def test_a_full_disk_is_said_in_a_line_and_what_is_there_stays(
+    run: Run, home: Path, champion: list[str], command: str, named: str
+) -> None:
+    before = sorted(path for path in home.rglob("*") if path.is_file())
+    with full_disk(100):
+        code, out, err = run(*command.split())
+    assert code == 1, out
+    told = err.splitlines()[-1]
+    assert told.startswith("tocsin: ")
+    assert named in told
+    assert "File too large" in told
+    assert "Traceback" not in err
+    assert [row["version"] for row in listed(run)] == champion
+    assert sorted(path for path in home.rglob("*") if path.is_file()) == before
+
+
 def test_wrong_usage_and_too_little_data_are_said(
     run: Run, args: tuple[str, ...], code: int, message: str
 ) -> None:
