@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from .settings import Kafka, Settings, Stream
 
 COMPACT = {"cleanup.policy": "compact"}
 DELETE = {"cleanup.policy": "delete"}
+HEARD_S, AGAIN_S = 5.0, 0.2
+"""How long a node of a cluster may take to hear of a topic that another has made, and how often it is asked."""
 
 
 class Need(NamedTuple):
@@ -108,45 +111,57 @@ def check(
 
     Raises BrokerUnavailable where nobody answers, and BrokerError where a topic cannot be made.
     """
-    admin = broker.admin()
+    admin, asked = broker.admin(), list(streams)
     try:
-        existing = admin.topics()
-        report = Report([], [], [])
-        every_s = settings.state.snapshot_every.seconds
-        for stream in streams:
-            largest = 0
-            for need in needs(stream, settings.kafka, existing, groups=groups):
-                report.needs.append(need)
-                if need.topic not in existing and create:
-                    limits = topic_limits.config_for(need.role, largest)
-                    config = {**need.config, **limits} if broker.capabilities.admin else {}
-                    replicas = settings.kafka.replication if settings.kafka.replication > 0 else None
-                    if admin.create(need.topic, need.partitions, config, replicas):
-                        report.created.append(need.topic)
-                    existing = admin.topics()
-                info = existing.get(need.topic)
-                report.findings.extend(_examine(need, info, admin, broker))
-                if info is None or not broker.capabilities.admin:
-                    continue
-                held, unread = _settings(need, admin)
-                if need.role == "input":  # the inputs come first
-                    largest = max(largest, int(held.get(topic_limits.BYTES, "0")))
-                report.findings.extend([*unread, *_configured(need, held, largest, every_s)])
-            if stream.guarantee == "exactly_once" and not broker.capabilities.transactions:
-                report.findings.append(
-                    Finding(
-                        stream.name,
-                        '[stream] guarantee = "exactly_once"',
-                        "cannot be kept: this broker has no transactions",
-                        "set it to at_least_once, or use a Kafka cluster",
-                    )
-                )
-            if broker.capabilities.security:
-                for group in (stream.group_id, *([stream.rekey_group] if stream.rekey else [])):
-                    report.findings.extend(_group(stream, group, admin))
+        report = _looked(broker, admin, settings, asked, create=create, groups=groups)
+        give_up = time.monotonic() + HEARD_S
+        while create and not report.good and time.monotonic() < give_up:
+            time.sleep(AGAIN_S)  # the answer may have come from a node that has not heard of them yet
+            again = _looked(broker, admin, settings, asked, create=False, groups=groups)
+            report = again._replace(created=report.created)
         return report
     finally:
         admin.close()
+
+
+def _looked(
+    broker: Broker, admin: Admin, settings: Settings, streams: list[Stream], *, create: bool, groups: bool
+) -> Report:
+    existing = admin.topics()
+    report = Report([], [], [])
+    every_s = settings.state.snapshot_every.seconds
+    for stream in streams:
+        largest = 0
+        for need in needs(stream, settings.kafka, existing, groups=groups):
+            report.needs.append(need)
+            if need.topic not in existing and create:
+                limits = topic_limits.config_for(need.role, largest)
+                config = {**need.config, **limits} if broker.capabilities.admin else {}
+                replicas = settings.kafka.replication if settings.kafka.replication > 0 else None
+                if admin.create(need.topic, need.partitions, config, replicas):
+                    report.created.append(need.topic)
+                existing = admin.topics()
+            info = existing.get(need.topic)
+            report.findings.extend(_examine(need, info, admin, broker))
+            if info is None or not broker.capabilities.admin:
+                continue
+            held, unread = _settings(need, admin)
+            if need.role == "input":  # the inputs come first
+                largest = max(largest, int(held.get(topic_limits.BYTES, "0")))
+            report.findings.extend([*unread, *_configured(need, held, largest, every_s)])
+        if stream.guarantee == "exactly_once" and not broker.capabilities.transactions:
+            report.findings.append(
+                Finding(
+                    stream.name,
+                    '[stream] guarantee = "exactly_once"',
+                    "cannot be kept: this broker has no transactions",
+                    "set it to at_least_once, or use a Kafka cluster",
+                )
+            )
+        if broker.capabilities.security:
+            for group in (stream.group_id, *([stream.rekey_group] if stream.rekey else [])):
+                report.findings.extend(_group(stream, group, admin))
+    return report
 
 
 def _examine(need: Need, info: TopicInfo | None, admin: Admin, broker: Broker) -> list[Finding]:

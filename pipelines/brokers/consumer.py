@@ -32,6 +32,8 @@ REQUEST_S = 10.0
 """How long a request to the broker may take."""
 LEADER_S = 0.1
 """How soon a request is made again while the leader of a partition moves."""
+HEARD_S = 2.0
+"""How long one node of a cluster may take to hear of a topic that another has made."""
 
 
 class KafkaConsumer:
@@ -382,15 +384,19 @@ class KafkaConsumer:
     def _partitions(self, topic: str) -> set[int]:
         """The partitions of a topic, from the broker."""
         what = f"Looking for topic '{topic}'"
-        try:
-            found = self._client.list_topics(topic, timeout=self._request_s).topics[topic]
-        except KafkaException as exception:
-            if not (self._subscribed or self._assigned):
-                self._client.poll(0)  # there can be no record yet, but perhaps a refused login to tell of
-            raise self._watch.explain(cause(exception), what, self._bootstrap) from None
-        if found.error is not None:
-            raise typed(found.error, what, self._bootstrap)
-        return set(found.partitions)
+        give_up = time.monotonic() + HEARD_S
+        while True:
+            try:
+                found = self._client.list_topics(topic, timeout=self._request_s).topics[topic]
+            except KafkaException as exception:
+                if not (self._subscribed or self._assigned):
+                    self._client.poll(0)  # there can be no record yet, but perhaps a refused login to tell of
+                raise self._watch.explain(cause(exception), what, self._bootstrap) from None
+            if found.error is None:
+                return set(found.partitions)
+            if found.error.code() not in UNKNOWN or time.monotonic() > give_up:
+                raise typed(found.error, what, self._bootstrap)
+            time.sleep(LEADER_S)
 
     def close(self) -> None:
         """Leave the group and release everything."""

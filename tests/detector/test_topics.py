@@ -1,5 +1,7 @@
 """Topics: made as they must be, and every deviation named with its fix, on both brokers."""
 
+import itertools
+
 import pytest
 from rigs.kafka import Rig
 from tocsin.detector.changelog import PIECE_BYTES
@@ -8,6 +10,7 @@ from tocsin.detector.topic_limits import BYTES, ROOM_BYTES
 from tocsin.detector.topics import check, needs
 from tocsin.errors import BrokerUnavailable
 from tocsin.pipelines.brokers import Broker, TopicInfo
+from tocsin.pipelines.brokers.embedded import EmbeddedAdmin, EmbeddedBroker
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
 
@@ -48,6 +51,19 @@ def test_with_rekeying_what_is_scored_is_followed() -> None:
     assert {found[topic].partitions for topic in ("s.rekeyed", "s.changelog", "s.alerts")} == {7}
     found = {need.topic: need for need in needs(stream, kafka, {"s.rekeyed": TopicInfo(3, 1)})}
     assert {found[topic].partitions for topic in ("s.rekeyed", "s.changelog", "s.alerts")} == {3}
+
+
+def test_a_node_that_has_not_heard_of_new_topics_is_asked_again(
+    embedded: EmbeddedBroker, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, true, asked = settings_for(name), EmbeddedAdmin.topics, itertools.count()
+    before = embedded.admin().topics()
+    monkeypatch.setattr(
+        EmbeddedAdmin, "topics", lambda admin: before if next(asked) < 10 else true(admin), raising=False
+    )
+    report = check(embedded, settings, settings.streams, create=True)
+    assert (report.good, len(report.created)) == (True, 5)
+    assert next(asked) > 10
 
 
 @pytest.mark.kafka

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -274,6 +275,27 @@ def test_a_fatal_error_that_is_told_at_the_close_ends_nothing(
     producer.close()
     producer._client.close.assert_called_once_with()
     client.close()
+
+
+def test_a_node_that_has_not_heard_of_a_topic_is_asked_again(
+    embedded: EmbeddedBroker, topic: TopicFactory
+) -> None:
+    name, asked = topic(), []
+    consumer = embedded.consumer("g", start="earliest")
+    client: Any = consumer._client
+
+    def hearsay(wanted: str, timeout: float) -> object:
+        asked.append(wanted)
+        return client.list_topics("nobody-knows" if len(asked) < 3 else wanted, timeout=timeout)
+
+    def renamed(wanted: str, timeout: float) -> object:
+        return SimpleNamespace(topics={wanted: next(iter(hearsay(wanted, timeout).topics.values()))})
+
+    consumer._client = SimpleNamespace(list_topics=renamed)
+    assert consumer._partitions(name) == {0}
+    assert len(asked) == 3
+    consumer._client = client
+    consumer.close()
 
 
 def test_a_commit_of_an_older_generation_is_refused(embedded: EmbeddedBroker, topic: TopicFactory) -> None:
