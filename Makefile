@@ -82,7 +82,7 @@ format: install ## let ruff put the code in order
 	$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format --quiet .
 
-bench: install kafka ## throughput, latency, state, start, beside the limit and peers (an hour; ONLY=case; wants an idle machine)
+bench: install kafka ## throughput, latency, state, start, beside the limit and peers (an hour; ONLY=case,case; wants an idle machine)
 	$(BIN)/python -m benchmarks.throughput --out build/bench.json
 
 bench-fast: install kafka ## some of it in seconds: does it run, are the shapes right
@@ -99,7 +99,7 @@ $(JUDGE)/.installed: benchmarks/detection/requirements.txt
 bench-detection: install kafka $(JUDGE)/.installed ## detection on labelled telemetry in TOCSIN_DATA, beside floors (an hour)
 	$(BIN)/python -m benchmarks.detection --out build/bench-detection.json
 
-faults: install kafka ## faults on a real Kafka: what is lost, doubled or different after each (an hour; ONLY=case)
+faults: install kafka ## faults on a real Kafka: what is lost, doubled or different after each (an hour; ONLY=case,case)
 	$(BIN)/python -m benchmarks.faults --out build/faults.json
 
 breaks: install kafka ## apply each named break and show that its test goes red

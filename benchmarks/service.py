@@ -191,6 +191,13 @@ class Service:
             self._seen.memory_info().rss,
         )
 
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples."""
+        with urllib.request.urlopen(f"{self._url}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        families = text_string_to_metric_families(text)
+        return sum(one.value for family in families for one in family.samples if one.name == name)
+
     def through(self, records: int, timeout_s: float = 600.0) -> list[Reading]:
         """Wait until it has consumed and committed so many; what its counters said along the way."""
         readings, give_up = [self.read()], time.monotonic() + timeout_s
@@ -201,6 +208,11 @@ class Service:
             readings.append(self.read())
         return readings
 
+    def kill(self) -> None:
+        """SIGKILL, and its end."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """SIGTERM, and its end."""
         if self._process.poll() is None:
@@ -208,8 +220,7 @@ class Service:
             try:
                 self._process.wait(30)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                self.kill()
 
 
 @contextlib.contextmanager
