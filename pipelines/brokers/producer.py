@@ -106,13 +106,8 @@ class KafkaProducer:
         """Wait until everything handed over is acknowledged; see `base.Producer.flush`."""
         waiting = self._served(self._client.flush, timeout_s)
         self._raise_fatal()
-        failures, self._failures = self._failures, {}
-        if failures:
-            (topic, why), _ = max(failures.items(), key=lambda item: item[1])
-            raise DeliveryFailed(
-                f"{sum(failures.values())} records were not acknowledged by {self._bootstrap}, most of "
-                f"them for topic '{topic}': {why}."
-            )
+        if self._failures:
+            raise self._undelivered()
         if waiting:
             raise StillWaiting(
                 f"{waiting} records for {sorted(self._topics)} at {self._bootstrap} were not acknowledged "
@@ -121,6 +116,15 @@ class KafkaProducer:
         self._topics.clear()
         if self._handed:
             self._watch.alive()
+
+    def _undelivered(self) -> DeliveryFailed:
+        """What became of records that were not acknowledged, told once."""
+        failures, self._failures = self._failures, {}
+        (topic, why), _ = max(failures.items(), key=lambda item: item[1])
+        return DeliveryFailed(
+            f"{sum(failures.values())} records were not acknowledged by {self._bootstrap}, most of "
+            f"them for topic '{topic}': {why}."
+        )
 
     def _served(self, call: Callable[[float], int], timeout_s: float) -> int:
         """Let the client run its callbacks; a fatal error is raised from there, in the midst of others."""

@@ -87,9 +87,14 @@ class KafkaTransactions(KafkaProducer):
         except StillWaiting:
             raise
         except DeliveryFailed as fault:
-            if self._passing < self._failed:
+            if self._refused:
                 raise
             raise TransactionFailed(str(fault)) from None
+
+    @property
+    def _refused(self) -> bool:
+        """Whether a record was refused for good, which no other transaction would change."""
+        return self._passing < self._failed
 
     def close(self) -> None:
         """Abort what is open and release everything."""
@@ -118,6 +123,8 @@ class KafkaTransactions(KafkaProducer):
                     continue
                 if error.code() in FORBIDDEN | REFUSED_LOGIN:
                     raise typed(error, what, self._bootstrap) from None
+                if self._refused and self._failures:  # it is what the client has ended the transaction for
+                    raise self._undelivered() from None
                 raise TransactionFailed(
                     f"{what} at {self._bootstrap}: {reason(error)}.", fenced=error.code() in FENCED
                 ) from None
@@ -128,6 +135,8 @@ class KafkaTransactions(KafkaProducer):
         if error.code() not in ENDED:
             return super()._not_taken(error, what)
         self._served(self._client.poll, 0)
+        if self._refused and self._failures:
+            return self._undelivered()
         fatal = self._fatal is not None and self._fatal.code() in FENCED
         return TransactionFailed(f"{what}: {reason(error)}.", fenced=fatal)
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from rigs.fixtures import TopicFactory
-from tocsin.errors import SettingsError
+from tocsin.errors import DeliveryFailed, SettingsError
 from tocsin.pipelines.brokers import BEGINNING, Broker, Consumer
 from tocsin.pipelines.brokers.base import TransactionFailed
 from tocsin.pipelines.brokers.embedded import EmbeddedBroker
@@ -117,6 +117,23 @@ def test_who_is_no_member_any_more_commits_nothing(
     assert after.committed([(source, 0)]) == {(source, 0): None}
     assert seen(kafka_broker, target) == []
     after.close()
+
+
+@pytest.mark.parametrize("then", ["produce", "commit"])
+def test_a_record_that_is_refused_for_good_is_told_whatever_comes_first(
+    kafka_broker: KafkaBroker, kafka_topic: TopicFactory, then: str
+) -> None:
+    """The client ends the transaction for it: what it says from then on is of the transaction alone."""
+    name = kafka_topic(config={"max.message.bytes": "100"})
+    producer = kafka_broker.transactions(next(_ids))
+    with pytest.raises(DeliveryFailed, match=rf"'{name}'.*(too large|[Ss]ize)"):  # noqa: PT012
+        for _ in range(200):
+            producer.produce(name, b"x" * 200)
+            time.sleep(0.02)
+            producer.poll(0)
+            if then == "commit":
+                producer.commit({}, kafka_broker.consumer(f"{name}-group"))
+    producer.close()
 
 
 def test_without_a_broker_it_says_so_in_time() -> None:
