@@ -13,6 +13,7 @@ from .settings import Kafka, Settings, Stream
 
 COMPACT = {"cleanup.policy": "compact"}
 DELETE = {"cleanup.policy": "delete"}
+ABSENT = "does not exist, or this client may not see it"
 HEARD_S, AGAIN_S = 5.0, 0.2
 """How long a node of a cluster may take to hear of a topic that another has made, and how often it is asked."""
 
@@ -115,8 +116,8 @@ def check(
     try:
         report = _looked(broker, admin, settings, asked, create=create, groups=groups)
         give_up = time.monotonic() + HEARD_S
-        while create and not report.good and time.monotonic() < give_up:
-            time.sleep(AGAIN_S)  # the answer may have come from a node that has not heard of them yet
+        while create and any(one.problem == ABSENT for one in report.findings) and time.monotonic() < give_up:
+            time.sleep(AGAIN_S)  # the answer came from a node that has not heard of them yet
             again = _looked(broker, admin, settings, asked, create=False, groups=groups)
             report = again._replace(created=report.created)
         return report
@@ -171,7 +172,7 @@ def _examine(need: Need, info: TopicInfo | None, admin: Admin, broker: Broker) -
             Finding(
                 need.stream,
                 subject,
-                "does not exist, or this client may not see it",
+                ABSENT,
                 f"make it with {need.partitions} partition{'s' * (need.partitions > 1)}"
                 f"{' and cleanup.policy=compact' * (need.config == COMPACT)}, or run "
                 f"`tocsin check --connect --create-topics{' --groups' * (need.role == 'groups')}`; on a secured "

@@ -158,8 +158,8 @@ def changes(stage: Stage, guarantee: Guarantee) -> Row:
     said = (
         ("recalibrate", "--budget", "1/day per entity"),
         ("models", "promote", second),
-        ("recalibrate", "--since", "start"),
         ("models", "promote", first),
+        ("recalibrate", "--since", "start"),
     )
     daemon, times = home.start(), 4 if stage.fast else 20
     for nth, piece in enumerate(stage.chunks(times + 1)[:-1]):

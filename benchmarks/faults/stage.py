@@ -220,7 +220,9 @@ class Stage:
         """Let the stream catch up, stop what runs, and look."""
         home.caught_up(600)
         for daemon in home.daemons:
-            if daemon.code is None:
+            if daemon.code is None and daemon.forgiven:
+                daemon.end()  # it was asked to: asked once more, it would end at once
+            elif daemon.code is None:
                 daemon.stop()
         verdict = judge(home, self.sent.planted, self.again(home) if changed else self.reference)
         say(f"{fault}, {guarantee}: {injected} times; {verdict}")
