@@ -109,10 +109,10 @@ def write(path: Path, page: str) -> int:
 
 def _replace(path: Path, content: bytes | None) -> None:
     """Put content in the place of a file; None only tries."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with writing(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             temporary.write_bytes(content or b"")
             if content is not None:

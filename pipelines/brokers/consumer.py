@@ -30,10 +30,8 @@ from .faults import (
 
 REQUEST_S = 10.0
 """How long a request to the broker may take."""
-LEADER_S = 0.1
-"""How soon a request is made again while the leader of a partition moves."""
-HEARD_S = 2.0
-"""How long one node of a cluster may take to hear of a topic that another has made."""
+LEADER_S, HEARD_S = 0.1, 2.0
+"""How soon a request is made again while a leader moves; how long a node may not have heard of a new topic."""
 
 
 class KafkaConsumer:
@@ -122,8 +120,8 @@ class KafkaConsumer:
         self._topics = {part.topic for part in parts}
         for topic in sorted(self._topics):
             known = self._partitions(topic)
-            for part in parts:
-                if part.topic == topic and part.partition not in known:
+            for part in (one for one in parts if one.topic == topic):
+                if part.partition not in known:
                     raise UnknownTopic(
                         f"Reading: topic '{topic}' at {self._bootstrap} has no partition {part.partition}, "
                         f"only {len(known)}. Has it been made anew with fewer?"
@@ -180,10 +178,9 @@ class KafkaConsumer:
         except KafkaException as exception:  # fatal, or from within a callback
             raise typed(cause(exception), f"Reading as group '{self._group}'", self._bootstrap) from None
         if any(map(Message.error, messages)):
-            broken = [one for one in messages if one.error() is not None]
-            messages = [one for one in messages if one.error() is None]
-            for one in broken:
+            for one in filter(Message.error, messages):
                 self._met(one)
+            messages = [one for one in messages if one.error() is None]
         if not self._watch.down:  # a request would wait for its time limit
             if self._astray:
                 self._skip()
@@ -335,10 +332,8 @@ class KafkaConsumer:
         """The first offsets at or after a time; see `base.Consumer.offsets_for_time`."""
         if not self._search_by_time:
             raise BrokerError(f"The broker at {self._bootstrap} cannot search by time; start from an offset.")
-        asked = list(parts)
-        found = self._listed(asked, max(0, time_ms))
-        later = self._listed([part for part in asked if found[part] < 0], END)
-        return {**found, **later}
+        found = self._listed(list(parts), max(0, time_ms))
+        return {**found, **self._listed([part for part, at in found.items() if at < 0], END)}
 
     def _listed(self, parts: Iterable[Part], time_or_end: int) -> dict[Part, int]:
         """The broker's list of offsets: the protocol keeps -1 and -2 for the end and the beginning."""
@@ -357,9 +352,8 @@ class KafkaConsumer:
             for name in names:
                 self._partitions(name)
         if fault is not None:
-            if fault.code() in UNKNOWN:
-                for name in names:
-                    self._partitions(name)  # says whether nobody answers or the topic is unknown
+            for name in names if fault.code() in UNKNOWN else ():
+                self._partitions(name)  # says whether nobody answers or the topic is unknown
             raise self._watch.explain(fault, what, self._bootstrap)
         self._watch.alive()
         return self._told(answer, what)
@@ -370,15 +364,15 @@ class KafkaConsumer:
             answer = self._client.offsets_for_times(asked, timeout=self._request_s)
         except KafkaException as exception:
             return cause(exception), []
-        moving = (one.error for one in answer if one.error and one.error.code() in LEADER_MOVES)
-        return next(moving, None), answer
+        return next(
+            (one.error for one in answer if one.error and one.error.code() in LEADER_MOVES), None
+        ), answer
 
     def _told(self, answer: list[TopicPartition], what: str) -> dict[Part, int]:
         for one in answer:
             if one.error is not None:
-                raise self._watch.explain(
-                    one.error, f"{what} ({one.topic}[{one.partition}])", self._bootstrap
-                )
+                where = f"{what} ({one.topic}[{one.partition}])"
+                raise self._watch.explain(one.error, where, self._bootstrap)
         return {(one.topic, one.partition): one.offset for one in answer}
 
     def _partitions(self, topic: str) -> set[int]:

@@ -287,20 +287,6 @@ def test_corrupt_and_foreign_versions_are_shown_and_never_promoted(run: Run, hom
     assert [row["champion"] for row in listed(run)] == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("args", "code", "message"),
-    [
-        ((), 2, "what is there to train on"),
-        (("--data", "all.parquet", "--since", "1h"), 2, "not both"),
-        (("--since", "yesterday-ish"), 2, "is no time"),
-        (("--data", "absent.parquet"), 1, "no such file"),
-        (("--data", "all.parquet", "--min-records", "5000"), 1, "Needed are 5000"),
-        (("--data", "all.parquet", "--min-records", "7"), 2, "min_records"),
-        (("--data", "all.parquet", "--profile", "odd"), 2, "allowed are auto"),
-        (("--data", "all.parquet", "--budget", "lots"), 2, "5/day"),
-        (("--since", "start", "--until", "2000-01-01T00:00:00Z"), 1, "nothing that was read"),
-    ],
-)
 @contextmanager
 def full_disk(room: int) -> Iterator[None]:
     """No file grows beyond so many bytes: what a write to a full disk does, but for the number of the error."""
@@ -337,6 +323,20 @@ def test_a_full_disk_is_said_in_a_line_and_what_is_there_stays(
     assert sorted(path for path in home.rglob("*") if path.is_file()) == before
 
 
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ((), 2, "what is there to train on"),
+        (("--data", "all.parquet", "--since", "1h"), 2, "not both"),
+        (("--since", "yesterday-ish"), 2, "is no time"),
+        (("--data", "absent.parquet"), 1, "no such file"),
+        (("--data", "all.parquet", "--min-records", "5000"), 1, "Needed are 5000"),
+        (("--data", "all.parquet", "--min-records", "7"), 2, "min_records"),
+        (("--data", "all.parquet", "--profile", "odd"), 2, "allowed are auto"),
+        (("--data", "all.parquet", "--budget", "lots"), 2, "5/day"),
+        (("--since", "start", "--until", "2000-01-01T00:00:00Z"), 1, "nothing that was read"),
+    ],
+)
 def test_wrong_usage_and_too_little_data_are_said(
     run: Run, args: tuple[str, ...], code: int, message: str
 ) -> None:
