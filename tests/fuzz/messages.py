@@ -28,6 +28,7 @@ from tocsin.detector.changelog import (
     encode_applied,
     encode_decision,
     encode_layout,
+    encode_owner,
     encode_snapshot,
 )
 from tocsin.detector.changelog_fold import Restorer, forget
@@ -110,6 +111,7 @@ def _changelog(folder: Path) -> Prepared:
         encode_applied(TOPIC, Applied(partition=0, first_offset=3, version=1, config_hash="h")),
         encode_decision(TOPIC, decision),
         encode_layout(Layout(topic=TOPIC, partitions=3)),
+        encode_owner(TOPIC, 0, 1),
         pairs[-1],
         newer[-1],
         pairs[0],
