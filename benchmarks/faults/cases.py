@@ -156,7 +156,7 @@ def changes(stage: Stage, guarantee: Guarantee) -> Row:
     home, recovery = stage.home("changes", guarantee), list[float]()
     first, second = stage.versions
     said = (
-        ("recalibrate", "--budget", "3/day per entity"),
+        ("recalibrate", "--budget", "0.5/week per entity"),
         ("models", "promote", second),
         ("models", "promote", first),
         ("recalibrate", "--since", "start"),
