@@ -224,7 +224,9 @@ class Stage:
                 daemon.end()  # it was asked to: asked once more, it would end at once
             elif daemon.code is None:
                 daemon.stop()
-        verdict = judge(home, self.sent.planted, self.again(home) if changed else self.reference)
+        # Where budgets change it is they that decide what opens.
+        planted = [] if changed else self.sent.planted
+        verdict = judge(home, planted, self.again(home) if changed else self.reference)
         say(f"{fault}, {guarantee}: {injected} times; {verdict}")
         return Row(fault, guarantee, injected, verdict, recovery_s)
 
