@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from tocsin.detector.settings import Settings, load
 from tocsin.detector.settings_sections import State
 from tocsin.detector.topics import check
@@ -170,15 +171,12 @@ class Service:
     def read(self) -> Reading:
         """Its counters now."""
         at = time.perf_counter()
-        with urllib.request.urlopen(f"{self._url}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
         sums: dict[str, float] = {}
         stages: dict[str, float] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
-                if sample.name == "tocsin_stage_duration_seconds_sum":
-                    stages[sample.labels["stage"]] = sample.value
+        for sample in self._samples():
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+            if sample.name == "tocsin_stage_duration_seconds_sum":
+                stages[sample.labels["stage"]] = sample.value
         times = self._seen.cpu_times()
         return Reading(
             at,
@@ -193,10 +191,12 @@ class Service:
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples."""
+        return sum(sample.value for sample in self._samples() if sample.name == name)
+
+    def _samples(self) -> list[Sample]:
         with urllib.request.urlopen(f"{self._url}/metrics", timeout=10) as answer:
             text = answer.read().decode()
-        families = text_string_to_metric_families(text)
-        return sum(one.value for family in families for one in family.samples if one.name == name)
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     def through(self, records: int, timeout_s: float = 600.0) -> list[Reading]:
         """Wait until it has consumed and committed so many; what its counters said along the way."""

@@ -39,9 +39,9 @@ def _compiled(function: F, *, counting: bool) -> F:
     # what it looks at first: the rest of an index may name types that are no more.
     stored = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if stored is not None:
+        stored.save = _kept_if_there_is_room(stored.save)
         home = Path(inspect.getfile(function)).parent
         stored._version = " ".join((numba.__version__, _stamp(home), _stamp(Path(__file__).parent)))  # noqa: SLF001
-        stored.save = _kept_if_there_is_room(stored.save)
     return cast(F, compiled)
 
 

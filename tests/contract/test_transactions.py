@@ -125,15 +125,20 @@ def test_a_record_that_is_refused_for_good_is_told_whatever_comes_first(
 ) -> None:
     """The client ends the transaction for it: what it says from then on is of the transaction alone."""
     name = kafka_topic(config={"max.message.bytes": "100"})
-    producer = kafka_broker.transactions(next(_ids))
-    with pytest.raises(DeliveryFailed, match=rf"'{name}'.*(too large|[Ss]ize)"):  # noqa: PT012
+    producer, consumer = kafka_broker.transactions(next(_ids)), kafka_broker.consumer(f"{name}-group")
+
+    def send_on() -> None:
         for _ in range(200):
             producer.produce(name, b"x" * 200)
             time.sleep(0.02)
             producer.poll(0)
             if then == "commit":
-                producer.commit({}, kafka_broker.consumer(f"{name}-group"))
+                producer.commit({}, consumer)
+
+    with pytest.raises(DeliveryFailed, match=rf"'{name}'.*(too large|[Ss]ize)"):
+        send_on()
     producer.close()
+    consumer.close()
 
 
 def test_without_a_broker_it_says_so_in_time() -> None:
