@@ -8,14 +8,16 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
+from ..models.registry import Registry
 from ..pipelines.brokers import Broker
 from ..pipelines.brokers.base import Part
+from ..pipelines.schema import FeatureSchema
 from . import layout, view
-from .bootstrap import Progress, first_model
 from .clocks import Clocks
 from .control import artefacts_of, publish
 from .control_feed import ControlFeed
@@ -27,14 +29,18 @@ from .owned import Owned
 from .reading import Reader
 from .registry import open_registry
 from .rekeying import Rekeyer
+from .ruling import Model
 from .rulings import Rulings
 from .settings import Settings, Stream, settings_hash
-from .startup import make_chain, model_loader, schema_of, warm
+from .startup import ahead, make_chain, model_loader, schema_of, warm, warm_detectors
 from .stopping import Stopping
 from .stream import StreamLoop
 from .stream_setup import Setup
 from .topics import check
 from .view import ruling_summary
+
+if TYPE_CHECKING:
+    from .bootstrap import Progress
 
 log = logging.getLogger(__name__)
 
@@ -113,12 +119,29 @@ class StreamRunner:
 
     def _run(self) -> None:
         self._enter("starting")
-        _topics_good(self._broker, self.settings, self.stream)
-        self._inputs = sum(layout.settle(self._broker, self.stream).values())
-        if not self.stream.rekey:
-            self._score()
-            return
-        rekeyer = Rekeyer(
+        registry = open_registry(self.settings, self.stream)
+        with ThreadPoolExecutor(1, f"models-{self.stream.name}") as loader:
+            model = self._model(registry, loader) if registry.versions() else None
+            _topics_good(self._broker, self.settings, self.stream)
+            self._inputs = sum(layout.settle(self._broker, self.stream).values())
+            if self.stream.rekey:
+                self._start_rekeyer()
+            try:
+                self._score(registry, loader, model)
+            finally:
+                if self._rekeyer is not None:
+                    self._rekeyer.stop()
+
+    def _model(self, registry: Registry, loader: Executor) -> tuple[FeatureSchema, Callable[[str], Model]]:
+        """The stream's features and what loads a version of its model; one is loaded while the broker is asked."""
+        schema = schema_of(self.stream, registry, self.settings)
+        load = cache(model_loader(registry, self.settings, self.stream, schema))
+        # Where it cannot be, the control topic will ask for it again, or for another.
+        loader.submit(ahead, self.settings, self.stream, registry, schema, load)
+        return schema, load
+
+    def _start_rekeyer(self) -> None:
+        self._rekeyer = Rekeyer(
             self._broker,
             self.stream,
             self.settings.decode,
@@ -127,17 +150,18 @@ class StreamRunner:
             self._stopping,
             self.settings.state.commit_every.seconds,
         )
-        self._rekeyer = rekeyer
-        rekeyer.thread.start()
-        try:
-            self._score()
-        finally:
-            rekeyer.stop()
+        self._rekeyer.thread.start()
 
-    def _score(self) -> None:
-        registry = open_registry(self.settings, self.stream)
+    def _score(
+        self,
+        registry: Registry,
+        loader: Executor,
+        model: tuple[FeatureSchema, Callable[[str], Model]] | None,
+    ) -> None:
         starts: dict[Part, int] = {}
-        if not registry.versions():
+        if model is None:
+            from .bootstrap import first_model  # what trains: a start with a model needs it not
+
             found = first_model(
                 self._broker,
                 self.settings,
@@ -149,51 +173,51 @@ class StreamRunner:
             if found is None:
                 return
             starts = found
+            model = self._model(registry, loader)
         self._enter("restoring")
-        schema = schema_of(self.stream, registry, self.settings)
-        rulings = Rulings(self.settings, model_loader(registry, self.settings, self.stream, schema))
+        schema, load = model
+        rulings = Rulings(self.settings, load)
         artefacts = artefacts_of(self.settings, self.stream)
-        with ThreadPoolExecutor(1, f"models-{self.stream.name}") as loader:
-            control = ControlFeed(self._broker, self.stream.control, artefacts, rulings, loader)
-            for change in first_changes(rulings.effective().in_force, self.settings, registry):
-                publish(self._broker, self.stream.control, change, artefacts)
-            control.catch_up()
-            self.ledger.unsealed(control.unsealed)
-            for name, (mine, in_force) in differences(rulings.effective().in_force, self.settings).items():
-                log.warning(
-                    "the control topic wins over the file; SIGHUP publishes the file's",
-                    extra={"setting": name, "file": mine, "in_force": in_force},
-                )
-            self.rulings = rulings
-            warm(self.stream, schema, rulings.ruling())
-            chain = make_chain(self.stream, schema, rulings.ruling().model, self.settings.state)
-            self.loop = StreamLoop(
-                Setup(
-                    stream=self.stream,
-                    decode=self.settings.decode,
-                    broker=self._broker,
-                    chain=chain,
-                    reader=Reader(self.stream, self.settings.decode, chain.state),
-                    rulings=rulings,
-                    control=control,
-                    ledger=self.ledger,
-                    worker=self._worker,
-                    clocks=self._clocks,
-                    config_hash=settings_hash(self.settings, self.stream),
-                    commit_every_s=self.settings.state.commit_every.seconds,
-                    snapshot_every_s=self.settings.state.snapshot_every.seconds,
-                    writer=secrets.randbits(32),
-                    beat=self._beat,
-                    starts=starts,
-                    stopping=self._stopping,
-                )
+        control = ControlFeed(self._broker, self.stream.control, artefacts, rulings, loader)
+        for change in first_changes(rulings.effective().in_force, self.settings, registry):
+            publish(self._broker, self.stream.control, change, artefacts)
+        control.catch_up()
+        self.ledger.unsealed(control.unsealed)
+        for name, (mine, in_force) in differences(rulings.effective().in_force, self.settings).items():
+            log.warning(
+                "the control topic wins over the file; SIGHUP publishes the file's",
+                extra={"setting": name, "file": mine, "in_force": in_force},
             )
-            # What is loaded by now stays: a look through all of it would stop every thread for tenths of a second.
-            gc.collect()
-            gc.freeze()
-            self._enter("live")
-            self.loop.run()
-            control.close()
+        self.rulings = rulings
+        warm(self.stream, schema, rulings.ruling())
+        chain = make_chain(self.stream, schema, rulings.ruling().model, self.settings.state)
+        self.loop = StreamLoop(
+            Setup(
+                stream=self.stream,
+                decode=self.settings.decode,
+                broker=self._broker,
+                chain=chain,
+                reader=Reader(self.stream, self.settings.decode, chain.state),
+                rulings=rulings,
+                control=control,
+                ledger=self.ledger,
+                worker=self._worker,
+                clocks=self._clocks,
+                config_hash=settings_hash(self.settings, self.stream),
+                commit_every_s=self.settings.state.commit_every.seconds,
+                snapshot_every_s=self.settings.state.snapshot_every.seconds,
+                writer=secrets.randbits(32),
+                beat=self._beat,
+                starts=starts,
+                stopping=self._stopping,
+            )
+        )
+        # What is loaded by now stays: a look through all of it would stop every thread for tenths of a second.
+        gc.freeze()
+        self._enter("live")
+        loader.submit(warm_detectors)
+        self.loop.run()
+        control.close()
 
     def _hear(self, phase: str, progress: Progress) -> None:
         self._alive()

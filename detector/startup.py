@@ -19,10 +19,12 @@ from ..pipelines.schema import FeatureSchema
 from ..thresholds import drift
 from ..thresholds.bands import Bands
 from .chain import Chain, build_chain
+from .changes import START, Versioned
 from .compiled import kept
+from .intended import first_changes
 from .registry import trusted_keys
 from .ruling import Model, Ruling
-from .rulings import loaded
+from .rulings import Rulings, loaded
 from .settings import Settings, State, Stream, check_bands
 from .state import StreamState
 
@@ -154,4 +156,22 @@ def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:
     )
     chain.process(records, chain.state.table.take_new())
     chain.promote(part, ruling)
-    drift.decide(np.zeros(2))  # imports river, which takes seconds: the first block must not wait for it
+
+
+def ahead(
+    settings: Settings,
+    stream: Stream,
+    registry: Registry,
+    schema: FeatureSchema,
+    load: Callable[[str], Model],
+) -> None:
+    """Load the version that most likely serves and warm what its records pass: meanwhile the broker can be asked."""
+    rulings = Rulings(settings, load)
+    for version, change in enumerate(first_changes(START.in_force, settings, registry)):
+        rulings.take(Versioned(version, change))
+    warm(stream, schema, rulings.ruling())
+
+
+def warm_detectors() -> None:
+    """Import what the end of the first drift block needs: river takes seconds, which no start shall wait for."""
+    drift.decide(np.zeros(2))

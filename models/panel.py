@@ -156,6 +156,7 @@ class _Program:
         self.traces = 0
         self._plan = plan
         self.run = jax.jit(self._blocks)
+        self._one = jax.jit(self._block, inline=True)  # traced once for all rungs
 
     def _blocks(
         self,
@@ -174,13 +175,16 @@ class _Program:
         """
         self.traces += 1
         blocks, rows = window.shape[:2]
-        shape = jax.eval_shape(
-            lambda: self._block(params, panel[0], window[0], jump[0], location[0], phase[0])
+        wide = (blocks, rows, self._plan.features)
+        empty = RowScore(
+            jnp.zeros((blocks, rows, len(member_names(params))), jnp.float32),
+            jnp.zeros(wide, jnp.float32),
+            jnp.zeros(wide, jnp.float32),
+            jnp.zeros((blocks, rows), jnp.float32),
         )
-        empty = RowScore(*(jnp.zeros((blocks, *s.shape), s.dtype) for s in shape))
 
         def body(i: jax.Array, out: RowScore) -> RowScore:
-            block = self._block(params, panel[i], window[i], jump[i], location[i], phase[i])
+            block = self._one(params, panel[i], window[i], jump[i], location[i], phase[i])
             return RowScore(*(whole.at[i].set(part) for whole, part in zip(out, block, strict=True)))
 
         done = lax.fori_loop(first, end, body, empty)

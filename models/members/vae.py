@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import training, vae, whitening
+from .. import vae, whitening
 from .base import FitData, Guide, Member, Part, Row
 
 
@@ -25,6 +25,8 @@ class VaeParams(NamedTuple):
 
 def fit(data: Sequence[FitData], guide: Guide) -> list[VaeParams]:
     """Train one VAE for each panel, in stacks."""
+    from .. import training  # optax, which a daemon with a model needs not
+
     condition = vae.CONDITION if guide.time_of_day else 0
     jobs = [training.Job(_rows(panel, guide.time_of_day), panel.owner) for panel in data]
     plan = training.Plan(

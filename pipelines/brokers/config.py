@@ -35,6 +35,12 @@ CONSUMER: dict[str, Any] = {
     "partition.assignment.strategy": "cooperative-sticky",
 }
 
+READER: dict[str, Any] = {
+    # A broker answers a connection in order: what else a reader asks shall not stand behind an idle fetch for the
+    # default of 500 ms.
+    "fetch.wait.max.ms": 100,
+}
+
 PRODUCER: dict[str, Any] = {
     "enable.idempotence": True,
     "acks": "all",
@@ -92,7 +98,8 @@ def common(bootstrap: str, table: Mapping[str, Any]) -> dict[str, Any]:
 
 def consumer(bootstrap: str, table: Mapping[str, Any], group: str | None) -> dict[str, Any]:
     """Settings of a consumer; librdkafka demands a group even where none is joined."""
-    settings = {**COMMON, **CONSUMER, **table, "bootstrap.servers": bootstrap}
+    alone = READER if group is None else {}
+    settings = {**COMMON, **CONSUMER, **alone, **table, "bootstrap.servers": bootstrap}
     settings["group.id"] = group if group is not None else NO_GROUP
     # Who reads up to an end must hear of it: what stands there may be no record but the mark of a transaction.
     settings["enable.partition.eof"] = group is None
