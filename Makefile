@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := prometheus prometheus-alertmanager collectd-core librdkafka1 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install system kafka demo test test-slow test-demo coverage fuzz lint format bench bench-fast bench-product bench-detection faults breaks docs constraints clean
+.PHONY: help install system kafka demo test test-slow test-demo coverage fuzz lint format bench bench-fast bench-product bench-detection faults soak breaks docs constraints clean
 
 help: ## show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ bench-detection: install kafka $(JUDGE)/.installed ## detection on labelled tele
 
 faults: install kafka ## faults on a real Kafka: what is lost, doubled or different after each (an hour; ONLY=case,case)
 	$(BIN)/python -m benchmarks.faults --out build/faults.json
+
+soak: install kafka ## an hour at half load with faults: memory, descriptors, and that nothing is lost (90 minutes)
+	$(BIN)/python -m benchmarks.faults.soak --out build/soak.json
 
 breaks: install kafka ## apply each named break and show that its test goes red
 	$(BIN)/python tests/breaks/run.py

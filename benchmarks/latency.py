@@ -61,7 +61,7 @@ def pace(bootstrap: str, topic: str, messages: list[Message], records_per_s: flo
     return Paced(sent, sent / seconds)
 
 
-def _everything(bootstrap: str, topic: str) -> Iterator[Any]:
+def everything(bootstrap: str, topic: str) -> Iterator[Any]:
     """All records of a topic as they stand."""
     consumer = Consumer(
         {
@@ -87,7 +87,7 @@ def _everything(bootstrap: str, topic: str) -> Iterator[Any]:
 def append_times(bootstrap: str, topic: str) -> list[NDArray[np.int64]]:
     """LogAppendTime in ms by partition and offset."""
     found: list[list[int]] = [[] for _ in range(PARTITIONS)]
-    for message in _everything(bootstrap, topic):
+    for message in everything(bootstrap, topic):
         found[message.partition()].append(message.timestamp()[1])
     return [np.array(times, np.int64) for times in found]
 
@@ -104,7 +104,7 @@ class Opening(NamedTuple):
 def openings(bootstrap: str, topic: str) -> list[Opening]:
     """The firing alerts of a topic."""
     found = []
-    for message in _everything(bootstrap, topic):
+    for message in everything(bootstrap, topic):
         alert = json.loads(message.value())
         if alert["status"] == "firing":
             notes = alert["annotations"]

@@ -193,6 +193,12 @@ class Service:
         """The sum of a metric's samples."""
         return sum(sample.value for sample in self._samples() if sample.name == name)
 
+    def partitions(self) -> list[int]:
+        """The partitions that it says it owns, at most a second ago."""
+        with urllib.request.urlopen(f"{self._url}/api/v1/status", timeout=10) as answer:
+            (stream,) = json.loads(answer.read())["streams"]
+        return sorted(one["partition"] for one in stream["partitions"])
+
     def _samples(self) -> list[Sample]:
         with urllib.request.urlopen(f"{self._url}/metrics", timeout=10) as answer:
             text = answer.read().decode()

@@ -20,7 +20,7 @@ from typing import Any
 
 from . import report
 from .bench import Found, Suite
-from .cases import bad_input, crowds, handover, latencies, once, peers, rates, shapes, start, training
+from .cases import bad_input, crowds, handover, latencies, once, peers, rates, shapes, start, state, training
 from .feed import FAST, FULL
 from .report import Bar, say
 
@@ -38,6 +38,9 @@ CASES: dict[str, Callable[[Suite], Found]] = {
     "entities": crowds.entities,
     "million": crowds.million,
     "handover": handover.measure,
+    "changelog": state.changelog,
+    "restore": state.restore,
+    "rebalance": state.rebalance,
     "bad-input": bad_input.measure,
     "start": start.measure,
     "training": training.measure,

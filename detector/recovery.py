@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
 from ..errors import StateError
 from ..pipelines.brokers.base import Batch, Consumer, Part
 from .acting import act
 from .chain import Chain
+from .flights import BATCH
+from .outcome import Outcome
 from .owned import Owned
-from .reading import Reader
+from .reading import Read, Reader
 from .restore import Recovered, between
 from .rulings import Rulings
 
@@ -32,6 +35,8 @@ class Recovery(NamedTuple):
     """Where a partition begins of which nothing is known."""
     beat: Callable[[], None]
     """Called while it goes on; what it raises ends the replay."""
+    worker: Executor
+    """Takes records through the chain while the next are read."""
 
     def recover(self, part: Part, found: Recovered, committed: int | None) -> tuple[Owned, int]:
         """Bring a partition to the offset at which it goes on; returns it and the records replayed.
@@ -73,37 +78,62 @@ class Recovery(NamedTuple):
         return owned, replayed
 
     def _replay(self, owned: Owned, target: int) -> int:
-        replayed = 0
-        for batch in between(self.side, owned.part, owned.next_offset, target, self.beat):
-            if batch.offset[0] > owned.next_offset and replayed == 0:
-                log.error(
-                    "input was deleted that the state had not seen; it goes on without",
-                    extra={
-                        "part": f"{owned.part[0]}/{owned.part[1]}",
-                        "from": owned.next_offset,
-                        "to": batch.offset[0],
-                    },
-                )
-            first = 0
-            for row, offset in enumerate(batch.offset):
-                if owned.pending and offset >= owned.pending[0].first_offset:
-                    self._process(owned, batch.rows(first, row))
-                    first = row
-                    self._act_due(owned, offset)
-            self._process(owned, batch.rows(first, batch.size))
-            replayed += batch.size
+        replayed, lane = 0, _Lane(self.chain, self.worker)
+        try:
+            for batch in between(self.side, owned.part, owned.next_offset, target, self.beat):
+                if batch.offset[0] > owned.next_offset and replayed == 0:
+                    log.error(
+                        "input was deleted that the state had not seen; it goes on without",
+                        extra={
+                            "part": f"{owned.part[0]}/{owned.part[1]}",
+                            "from": owned.next_offset,
+                            "to": batch.offset[0],
+                        },
+                    )
+                first = 0
+                for row, offset in enumerate(batch.offset):
+                    if not owned.pending:
+                        break
+                    if offset >= owned.pending[0].first_offset:
+                        self._process(owned, batch.rows(first, row), lane)
+                        lane.wait()
+                        first = row
+                        self._act_due(owned, offset)
+                self._process(owned, batch.rows(first, batch.size), lane)
+                replayed += batch.size
+        finally:
+            lane.wait()
         return replayed
 
-    def _process(self, owned: Owned, batch: Batch) -> None:
+    def _process(self, owned: Owned, batch: Batch, lane: _Lane) -> None:
         if batch:
-            self.chain.state.release()
+            if len(self.chain.state.idle) >= BATCH:
+                lane.wait()  # lest a record on its way bear a slot that is another's by then
+                self.chain.state.release()
             read = self.reader.read(batch)
             owned.bytes_in += read.sizes.get(owned.part, 0)
             if read.rows:
-                self.chain.process(read.records, read.admitted)
+                lane.start(read)
 
     def _act_due(self, owned: Owned, offset: int) -> None:
         while owned.pending and owned.pending[0].first_offset <= offset:
             applied = owned.pending.popleft()
             if applied.version > self.chain.state.rulings[owned.index].change:
                 act(self.chain, self.rulings, self.stream, owned.index, applied.version, applied.first_offset)
+
+
+class _Lane:
+    """One batch at a time on its way through the chain, in the worker's thread."""
+
+    def __init__(self, chain: Chain, worker: Executor) -> None:
+        self._chain, self._worker = chain, worker
+        self._under_way: Future[Outcome] | None = None
+
+    def start(self, read: Read) -> None:
+        self.wait()
+        self._under_way = self._worker.submit(self._chain.process, read.records, read.admitted)
+
+    def wait(self) -> None:
+        if self._under_way is not None:
+            under_way, self._under_way = self._under_way, None
+            under_way.result()

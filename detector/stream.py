@@ -102,6 +102,7 @@ class StreamLoop:
                 self._side,
                 self._start_of,
                 self._still_on,
+                setup.worker,
             ),
             self._applier,
             self._checkpoints,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -273,17 +274,19 @@ class Life:
         """Own a partition that has been owned before; returns the records replayed."""
         self.diary.rewind(partition, committed)
         part = self.feed.parts[partition]
-        recovery = Recovery(
-            self.chain,
-            SimpleNamespace(read=self._read),  # type: ignore[arg-type]
-            self._rulings,
-            self._stream,
-            _Tape(self.feed, self._rng),  # type: ignore[arg-type]
-            lambda part: 0,
-            lambda: None,
-        )
         found = self.changelog.restorer().restored(*part)
-        owned, replayed = recovery.recover(part, recovered(found), committed)
+        with ThreadPoolExecutor(1) as worker:
+            recovery = Recovery(
+                self.chain,
+                SimpleNamespace(read=self._read),  # type: ignore[arg-type]
+                self._rulings,
+                self._stream,
+                _Tape(self.feed, self._rng),  # type: ignore[arg-type]
+                lambda part: 0,
+                lambda: None,
+                worker,
+            )
+            owned, replayed = recovery.recover(part, recovered(found), committed)
         self.position[partition] = owned.next_offset
         return replayed
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ def million(suite: Suite) -> Found:
 
 
 def _measured(suite: Suite, sizes: tuple[int, ...], records: int, repetitions: int) -> Found:
-    model = _model(suite)
+    model = model_of_alike(suite)
     rates: dict[str, Spread] = {}
     costs: dict[int, float] = {}
     notes: list[str] = []
@@ -112,7 +113,9 @@ def _measured(suite: Suite, sizes: tuple[int, ...], records: int, repetitions: i
     return Found(bars, {"rates": rates, "notes": notes})
 
 
-def _model(suite: Suite) -> Bench:
+@cache
+def model_of_alike(suite: Suite) -> Bench:
+    """A model to which all entities of a crowd look ordinary, trained once a run."""
     size = suite.size
     return suite.trained("alike", size, MAIN, alike(feed.fleet_of(size)))
 

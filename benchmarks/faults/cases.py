@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import signal
 import time
 from collections import deque
@@ -12,12 +14,13 @@ from rigs.kafka import Rig
 from tocsin.errors import BrokerUnavailable
 
 from .abuse import abuse
-from .stage import GUARANTEES, Guarantee, Row, Stage, timed
+from .stage import GUARANTEES, POISON, Guarantee, Row, Stage, timed
 
 SESSION_MS, LEFT_OUT_S = 6_000, 12.0
 STORM_S, STORM_EVERY_S, GUESTS = 60.0, 2.0, 3
 STALLED_S = 8.0
 DOWN_S = 30.0
+HOST = re.compile(rb'"host-\d+"')
 
 
 def _each(case: Callable[[Stage, Guarantee], Row]) -> Callable[[Stage], list[Row]]:
@@ -170,7 +173,45 @@ def changes(stage: Stage, guarantee: Guarantee) -> Row:
         daemon, seconds = timed(home.start)
         recovery.append(seconds)
     stage.feed(home, stage.chunks(times + 1)[-1])
-    return stage.judged(home, "changes, each with a kill (-9)", guarantee, times, recovery, changed=True)
+    # Where budgets change it is they that decide what opens, not the planted list.
+    fault = "changes, each with a kill (-9)"
+    return stage.judged(home, fault, guarantee, times, recovery, planted=False, alone=True)
+
+
+def flood(stage: Stage, guarantee: Guarantee) -> Row:
+    """Messages that nobody can read come by thousands, and the daemon is killed in the midst of them."""
+    home, recovery = stage.home("flood", guarantee), list[float]()
+    times, count = (1, 3_000) if stage.fast else (5, 50_000)
+    daemon = home.start()
+    for piece in stage.chunks(times + 1)[:-1]:
+        stage.feed(home, piece)
+        home.send(itertools.islice(itertools.cycle(POISON), count), (b"flood-%d" % n for n in range(count)))
+        stage.pause(1.0)
+        daemon.kill()
+        daemon, seconds = timed(home.start)
+        recovery.append(seconds)
+    stage.feed(home, stage.chunks(times + 1)[-1])
+    return stage.judged(home, "flood of unreadable messages", guarantee, times * count, recovery, alone=True)
+
+
+def explosion(stage: Stage, guarantee: Guarantee) -> Row:
+    """Entities that nobody has seen come by thousands and push all others out; the daemon is killed meanwhile."""
+    home, recovery = stage.home("explosion", guarantee, held=500), list[float]()
+    times, count = (1, 5_000) if stage.fast else (5, 50_000)
+    daemon, numbers = home.start(), itertools.count()
+    for piece in stage.chunks(times + 1)[:-1]:
+        stage.feed(home, piece)
+        last = next(value for value in reversed(stage.sent.values[piece]) if value not in POISON)
+        names = [b"new-%07d" % next(numbers) for _ in range(count)]
+        home.send((HOST.sub(b'"%s"' % name, last) for name in names), names)
+        stage.pause(1.0)
+        daemon.kill()
+        daemon, seconds = timed(home.start)
+        recovery.append(seconds)
+    stage.feed(home, stage.chunks(times + 1)[-1])
+    # An entity that was pushed out begins anew: what is planted soon after opens nothing.
+    fault = "explosion of entities"
+    return stage.judged(home, fault, guarantee, times * count, recovery, planted=False, alone=True)
 
 
 def abused(stage: Stage, guarantee: Guarantee) -> Row:
@@ -245,6 +286,8 @@ CASES: dict[str, Callable[[Stage], list[Row]]] = {
     "refused": _each(refused),
     "stalled": _each(stalled),
     "changes": _each(changes),
+    "flood": _each(flood),
+    "explosion": _each(explosion),
     "abused": _each(abused),
     "zombie": _each(zombie),
     "storm": _each(storm),

@@ -21,17 +21,18 @@ from tocsin.pipelines.brokers.kafka import KafkaBroker
 from ..report import say
 from .oracle import Planted, Verdict, judge, state_of
 
-ENTITIES, FEATURES, PERIOD_S, TRAINED = 24, 6, 300, 400
+FEATURES, PERIOD_S, TRAINED = 6, 300, 400
 LIVE, FAST_LIVE = 2_000, 500
 """Records of an entity after those that were trained on."""
-EVERY, LENGTH = 250, 6
-"""An alert is planted in an entity every so many records, and lasts so many."""
+LENGTH = 6
+"""So many records a planted alert lasts."""
 BUDGET = {"budget": "1/week per entity"}
 """So that hardly an incident is open when a planted one is to open."""
 STRANGE = 40.0
 """Standard deviations by which all features of a planted record are off."""
 POISON = (b"{not json", b"[1,2]", b'{"ts":1,"host":"host-00"', b"\xff\xfe", b"")
 POISON_EVERY = 500
+HELD = 50_000
 
 Guarantee = Literal["at_least_once", "exactly_once"]
 GUARANTEES: tuple[Guarantee, ...] = ("at_least_once", "exactly_once")
@@ -43,6 +44,16 @@ class Sent(NamedTuple):
     values: list[bytes]
     keys: list[bytes]
     planted: list[Planted]
+
+
+class Crowd(NamedTuple):
+    """Who sends, and what is planted in it."""
+
+    entities: int = 24
+    every: int = 250
+    """An alert is planted in an entity every so many records,"""
+    turns: int = 1
+    """in one of so many stretches."""
 
 
 class Row(NamedTuple):
@@ -81,18 +92,20 @@ def beginning(changelog: Iterable[Message]) -> Iterator[Message]:
 class Stage:
     """One run of the suite on one cluster."""
 
-    def __init__(self, folder: Path, rig: Rig, seed: int, *, fast: bool) -> None:
+    def __init__(self, folder: Path, rig: Rig, seed: int, *, fast: bool, crowd: Crowd | None = None) -> None:
         self.folder, self.rig, self.seed, self.fast = folder, rig, seed, fast
+        self._crowd = crowd or Crowd()
         self.random = random.Random(seed)
         self.broker = KafkaBroker(rig.bootstrap)
         self.numbers = itertools.count(1)
+        self._state: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def fleet(self) -> Fleet:
         """Clean telemetry, with duplicates, lateness and disorder."""
         return generate(
             seed=5,
-            entities=ENTITIES,
+            entities=self._crowd.entities,
             records=TRAINED + (FAST_LIVE if self.fast else LIVE),
             features=FEATURES,
             period_s=PERIOD_S,
@@ -124,23 +137,35 @@ class Stage:
 
     @cached_property
     def sent(self) -> Sent:
-        """The live records: planted alerts among them, and messages that nobody can read."""
-        fleet, planted = self.fleet, []
-        values = fleet.values.copy()
-        spread = np.nanstd(values, axis=0)
-        for number, name in enumerate(fleet.names):
-            mine = fleet.entity == number
-            times = np.unique(fleet.time_us[mine & (fleet.time_us >= self._border_us)])
-            for first in range(100 + 7 * number % EVERY, len(times) - LENGTH, EVERY):
-                span = times[first], times[first + LENGTH - 1]
-                rows = mine & (fleet.time_us >= span[0]) & (fleet.time_us <= span[1])
-                values[rows] += STRANGE * spread
-                planted.append(Planted(name, int(span[0]), int(span[1])))
+        """The records of a case."""
+        return self.stretch(0)
+
+    def stretch(self, number: int) -> Sent:
+        """The live records: planted alerts among them, and messages that nobody can read.
+
+        Stretches follow one another in event time, each the one before it backwards, so that nothing jumps.
+        """
+        fleet, planted, period_us = self.fleet, [], PERIOD_S * 1_000_000
         live = np.flatnonzero(fleet.time_us >= self._border_us)
-        columns = {
-            name: getattr(fleet, name)[live] for name in ("entity", "time_us", "arrival_us", "label", "kind")
-        }
-        chosen = fleet._replace(values=values[live], **columns)
+        entity, step = fleet.entity[live], (fleet.time_us[live] - self._border_us) // period_us
+        count = int(step.max()) + 1
+        time_us = fleet.time_us[live] + number * count * period_us
+        values = fleet.values[live]
+        if number % 2:
+            series = np.full((len(fleet.names), count, FEATURES), np.nan)
+            series[entity, step] = values
+            values = series[entity, count - 1 - step]
+        spread = np.nanstd(fleet.values, axis=0)
+        every, turns = self._crowd.every, self._crowd.turns
+        for nth, name in enumerate(fleet.names):
+            if (nth + number) % turns:
+                continue
+            for first in range(100 + 7 * nth % every, count - LENGTH, every):
+                rows = (entity == nth) & (step >= first) & (step < first + LENGTH)
+                values[rows] += STRANGE * spread
+                planted.append(Planted(name, int(time_us[rows].min()), int(time_us[rows].max())))
+        columns = {name: getattr(fleet, name)[live] for name in ("arrival_us", "label", "kind")}
+        chosen = fleet._replace(values=values, entity=entity, time_us=time_us, **columns)
         found, names = list(messages(chosen)), list(keys(chosen))
         for nth, at in enumerate(range(POISON_EVERY, len(found), POISON_EVERY)):
             found.insert(at, POISON[nth % len(POISON)])
@@ -169,14 +194,15 @@ class Stage:
         other.trained, other.versions, other.reference = self.trained, self.versions, self.reference
         return other
 
-    def home(self, name: str, guarantee: Guarantee, **librdkafka: Any) -> Home:
-        """A fresh home with topics of its own."""
+    def home(self, name: str, guarantee: Guarantee, *, held: int = HELD, **librdkafka: Any) -> Home:
+        """A fresh home with topics of its own, which holds so many entities of a partition."""
         folder = self.folder / f"{name}-{next(self.numbers)}"
         shutil.copytree(self.trained, folder)
         home = Home(folder, self.broker, self.folder / "xla")
         stream = home.stream(guarantee=guarantee)
         client = {"librdkafka": librdkafka} if librdkafka else {}
-        home.write(stream, state={"snapshot_every": "2s"}, kafka=client, thresholds=BUDGET)
+        self._state[home.name] = {"snapshot_every": "2s", "max_entities": held}
+        home.write(stream, state=self._state[home.name], kafka=client, thresholds=BUDGET)
         home.make_topics()
         return home
 
@@ -189,21 +215,22 @@ class Stage:
         """Send a piece of the records."""
         home.send(self.sent.values[piece], self.sent.keys[piece])
 
-    def again(self, home: Home) -> dict[int, str]:
-        """The state by one more daemon that nobody disturbs, under the changes that were written to `home`."""
-        say("the uninterrupted run under the same changes")
+    def again(self, home: Home, wait_s: float = 600.0, *, changed: bool = True) -> dict[int, str]:
+        """The state by one more daemon that nobody disturbs; `changed`: under the changes written to `home`."""
+        say("the uninterrupted run on the same records")
         folder = self.folder / f"{home.name}-again"
         shutil.copytree(home.folder, folder)
         again = Again(folder, self.broker, self.folder / "xla", home)
-        again.write(again.stream(), state={"snapshot_every": "2s"}, thresholds=BUDGET)
+        stream = {name: value for name, value in again.stream().items() if name != "scores"}
+        again.write(stream, state=self._state[home.name], thresholds=BUDGET)
         again.make_topics()
         producer = self.broker.producer()
-        for message in beginning(home.read("changelog")):
+        for message in beginning(home.read("changelog")) if changed else ():
             producer.produce(again.topic("changelog"), message.value, message.key, message.partition)
         producer.flush(60)
         producer.close()
         daemon = again.start()
-        again.caught_up(600)
+        again.caught_up(wait_s)
         daemon.stop()
         return state_of(again)
 
@@ -215,18 +242,21 @@ class Stage:
         injected: int,
         recovery_s: list[float],
         *,
-        changed: bool = False,
+        planted: bool = True,
+        alone: bool = False,
     ) -> Row:
-        """Let the stream catch up, stop what runs, and look."""
+        """Let the stream catch up, stop what runs, and look.
+
+        `alone`: no other case has its records and changes, so it takes an undisturbed run of its own.
+        """
         home.caught_up(600)
         for daemon in home.daemons:
             if daemon.code is None and daemon.forgiven:
                 daemon.end()  # it was asked to: asked once more, it would end at once
             elif daemon.code is None:
                 daemon.stop()
-        # Where budgets change it is they that decide what opens.
-        planted = [] if changed else self.sent.planted
-        verdict = judge(home, planted, self.again(home) if changed else self.reference)
+        state = self.again(home) if alone else self.reference
+        verdict = judge(home, self.sent.planted if planted else [], state)
         say(f"{fault}, {guarantee}: {injected} times; {verdict}")
         return Row(fault, guarantee, injected, verdict, recovery_s)
 

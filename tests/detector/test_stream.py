@@ -299,7 +299,8 @@ def test_a_stop_is_seen_between_two_batches_of_a_replay() -> None:
     side = MagicMock()
     side.consume.return_value = batch(5, 6)
     side.position.return_value = {PART: 7}
-    replay = recovery.Recovery(MagicMock(), MagicMock(), MagicMock(), "s", side, lambda _: 0, stopping.check)
+    parts = MagicMock(), MagicMock(), MagicMock(), "s", side, lambda _: 0, stopping.check, MagicMock()
+    replay = recovery.Recovery(*parts)
     side.consume.side_effect = lambda *_: stopping.ask() or batch(5, 6)
     snapshot = Snapshot(5, [], {}, {}, {"change": 0, "model": "m"})
     replay.rulings.newest = 0  # type: ignore[misc]
@@ -316,7 +317,8 @@ def test_a_restart_knows_how_large_the_last_snapshot_was_and_what_came_since() -
     reader.read.side_effect = lambda found: SimpleNamespace(rows=0, sizes={PART: 5 * found.size})
     rulings = MagicMock(newest=0)
     rulings.ruling.return_value.model.name = "m"
-    replay = recovery.Recovery(MagicMock(), reader, rulings, "s", side, lambda _: 0, lambda: None)
+    parts = MagicMock(), reader, rulings, "s", side, lambda _: 0, lambda: None, MagicMock()
+    replay = recovery.Recovery(*parts)
     snapshot = Snapshot(5, [], {}, {}, {"change": 0, "model": "m"})
     owned, replayed = replay.recover(PART, Recovered(snapshot, None, [], 777), 9)
     assert (owned.snapshot_bytes, owned.bytes_in, owned.snapshot_offset, owned.next_offset) == (777, 20, 5, 9)

@@ -29,7 +29,7 @@ from confluent_kafka.admin import (
 from prometheus_client.parser import text_string_to_metric_families
 from telemetry import Fleet
 from tocsin.detector.cli import main
-from tocsin.pipelines.brokers.base import Headers, Part
+from tocsin.pipelines.brokers.base import Batch, Headers, Part
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
 COMMAND = [sys.executable, "-m", "tocsin.detector.cli"]
@@ -226,25 +226,29 @@ class Home:
 
         until(done, f"all of {ends} to be committed ({self.committed()})", wait_s, 0.2)
 
-    def read(self, role: str) -> list[Message]:
+    def batches(self, role: str, *, headers: bool = True) -> Iterator[Batch]:
         """Everything that a topic holds, in the order of each partition."""
-        consumer = self.broker.consumer()
+        consumer = self.broker.consumer(headers=headers)
         try:
             ends = {part: end for part, end in consumer.end_offsets(self.parts(role)).items() if end}
             consumer.assign([(*part, 0) for part in ends])
-            found: list[Message] = []
             give_up = time.monotonic() + 30
             at: dict[Part, int] = {}
             while any(at.get(part, -1) < end for part, end in ends.items()):
-                batch = consumer.consume(10_000, 0.2) if ends else None
-                if batch:
-                    assert batch.headers is not None
-                    headers = [list(one or ()) for one in batch.headers]
-                    found += map(Message, *batch[1:6], headers)
+                if batch := consumer.consume(10_000, 0.2):
+                    yield batch
+                    give_up = time.monotonic() + 30
                 at = consumer.position()
                 assert time.monotonic() < give_up, f"{role}: {at} of {ends}"
         finally:
             consumer.close()
+
+    def read(self, role: str) -> list[Message]:
+        """The same as messages."""
+        found: list[Message] = []
+        for batch in self.batches(role):
+            assert batch.headers is not None
+            found += map(Message, *batch[1:6], [list(one or ()) for one in batch.headers])
         return found
 
     def close(self) -> None:

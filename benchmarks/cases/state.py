@@ -1,0 +1,117 @@
+"""The changelog: what writing it takes, how fast it is read, and how long a rebalance keeps others waiting."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
+
+from .. import feed, latency, service
+from ..bench import Bench, Found, Suite, by_turns, share
+from ..feed import PARTITIONS
+from ..limit import BATCH, CONSUMER
+from ..report import at_least, at_most, say
+from .crowds import crowd, model_of_alike
+
+OVERHEAD, READING, PAUSE_S = 0.1, 0.5, 1.0
+OFTEN, HARDLY = 'snapshot_every = "1s"', 'snapshot_every = "1d"'
+ENTITIES, FEW = 1_000_000, 1_000
+"""Whose state is read, in a full run and a fast one."""
+CALM = "calm"
+CALM_PER_S, CALM_S = 2_000, 40.0
+"""Records/s while a daemon comes and goes, and for how long."""
+
+
+def changelog(suite: Suite) -> Found:
+    """Snapshots as often as the input's bytes allow, and none."""
+    bench = suite.main
+    loops = {
+        "snapshots as often as allowed": lambda: bench.daemon(OFTEN).records_per_s,
+        "no snapshots": lambda: bench.daemon(HARDLY).records_per_s,
+    }
+    found = by_turns(loops, suite.size.repetitions)
+    taken = 1 - share(found, "snapshots as often as allowed", "no snapshots")
+    return Found([at_most("throughput that the changelog takes", taken, "", OVERHEAD)], {"rates": found})
+
+
+def restore(suite: Suite) -> Found:
+    """The state of a million entities, restored by a daemon, and its changelog consumed by a loop."""
+    entities = FEW if suite.fast else ENTITIES
+    sent = crowd(model_of_alike(suite).fleet, entities, 0)
+    bench = model_of_alike(suite).beside("to-restore", sent)
+    settings = bench.settings("restore", state=f"{service.most_entities(entities)}\n{HARDLY}")
+    with service.running(settings) as first:
+        first.through(bench.filled.messages)
+    with service.running(settings) as second:
+        seconds = second.metric("tocsin_state_restore_seconds")
+        ready_s = second.ready_s
+    topic = settings.streams[0].changelog
+    plain = [_consumed_s(bench, topic) for _ in range(suite.size.repetitions)]
+    ratio = min(plain) / seconds
+    told = f"{entities:,} entities: restored in {seconds:.1f} s, {ready_s:.1f} s from the command to ready"
+    consumed = f"their changelog, consumed plainly: {min(plain):.1f} s at best of {len(plain)}"
+    bench.drop()
+    return Found(
+        [at_least("rate of reading the changelog / of consuming it", ratio, "", READING)],
+        {"notes": [told, consumed], "restore_s": seconds, "consume_s": plain},
+    )
+
+
+def _consumed_s(bench: Bench, topic: str) -> float:
+    """Seconds to consume a topic as it stands, by the limit's consumer."""
+    consumer = Consumer({**CONSUMER, "bootstrap.servers": bench.bootstrap, "enable.partition.eof": True})
+    begun, left = time.perf_counter(), PARTITIONS
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
+    while left:
+        for message in consumer.consume(BATCH, 1.0):
+            left -= message.error() is not None  # the end of a partition
+    seconds = time.perf_counter() - begun
+    consumer.close()
+    return seconds
+
+
+def rebalance(suite: Suite) -> Found:
+    """The longest time in which nothing is told of a partition that stays, while another daemon comes and goes."""
+    bench = suite.main
+    seconds = 15.0 if suite.fast else CALM_S
+    rows = feed.tested_rows(bench.fleet, bench.size)
+    records = list(itertools.islice(feed.messages(bench.fleet, rows), int(CALM_PER_S * seconds)))
+    settings = bench.settings("calm", CALM)
+    scores = f"{settings.streams[0].name}.scores"
+    for topic in (CALM, scores):
+        service.make_topic(bench.bootstrap, topic)
+    told = {"TOCSIN__STREAM__SCORES": scores}
+    with service.running(settings, told) as first:
+        sending = threading.Thread(target=latency.pace, args=(bench.bootstrap, CALM, records, CALM_PER_S))
+        sending.start()
+        time.sleep(seconds / 4)
+        with service.running(settings, told) as second:
+            while second.metric("tocsin_partitions_assigned") < PARTITIONS / 2:
+                time.sleep(service.POLL_S)
+            time.sleep(2.0)  # what it says of itself is a second old
+            kept = first.partitions()
+            say(f"rebalance: partitions {kept} stayed")
+        sending.join()
+        first.through(len(records))
+    told_ms = _told_ms(bench, scores)
+    pauses = {part: float(np.diff(np.unique(told_ms[part])).max()) / 1e3 for part in kept}
+    note = "longest pauses of the partitions that stayed, s: " + ", ".join(
+        map("{:.2f}".format, pauses.values())
+    )
+    longest = max(pauses.values(), default=float("nan"))
+    return Found(
+        [at_most("pause of a partition that stays, in a rebalance", longest, "s", PAUSE_S)],
+        {"notes": [note], "pauses": pauses},
+    )
+
+
+def _told_ms(bench: Bench, topic: str) -> dict[int, list[int]]:
+    """When the broker was told the scores of each input partition."""
+    found: dict[int, list[int]] = {part: [] for part in range(PARTITIONS)}
+    for message in latency.everything(bench.bootstrap, topic):
+        found[json.loads(message.value())["partition"]].append(message.timestamp()[1])
+    return found
