@@ -77,7 +77,7 @@ def make_room(state: StreamState, part: int, places: int) -> int:
     wanted = int(state.admission.entities[part]) - state.limits.entities + places
     slots = state.slots_of(part)
     slots = slots[~open_alerts(state.decision, slots)]
-    gone = admission.oldest(state.recency.seen[slots], slots, wanted, state.table.name)
+    gone = admission.oldest(state.recency.seen[slots], slots, wanted, state.table.names)
     state.evict(gone)
     if len(gone) < wanted:
         state.admission.pause[part] = admission.PAUSE

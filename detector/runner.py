@@ -32,7 +32,7 @@ from .rekeying import Rekeyer
 from .ruling import Model
 from .rulings import Rulings
 from .settings import Settings, Stream, settings_hash
-from .startup import ahead, make_chain, model_loader, schema_of, warm, warm_detectors
+from .startup import ahead, make_chain, model_loader, schema_of, warm
 from .stopping import Stopping
 from .stream import StreamLoop
 from .stream_setup import Setup
@@ -215,7 +215,6 @@ class StreamRunner:
         # What is loaded by now stays: a look through all of it would stop every thread for tenths of a second.
         gc.freeze()
         self._enter("live")
-        loader.submit(warm_detectors)
         self.loop.run()
         control.close()
 

@@ -156,6 +156,7 @@ def warm(stream: Stream, schema: FeatureSchema, ruling: Ruling) -> None:
     )
     chain.process(records, chain.state.table.take_new())
     chain.promote(part, ruling)
+    drift.decide(np.zeros(2))  # imports river, which takes seconds: the first block must not wait for it
 
 
 def ahead(
@@ -170,8 +171,3 @@ def ahead(
     for version, change in enumerate(first_changes(START.in_force, settings, registry)):
         rulings.take(Versioned(version, change))
     warm(stream, schema, rulings.ruling())
-
-
-def warm_detectors() -> None:
-    """Import what the end of the first drift block needs: river takes seconds, which no start shall wait for."""
-    drift.decide(np.zeros(2))

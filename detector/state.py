@@ -177,7 +177,7 @@ class StreamState:
     def install(self, ruling: Ruling, slots: NDArray[np.int32]) -> None:
         """Give slots all that the ruling's model and calibration say of them; smoothing starts at "ordinary"."""
         version = ruling.model.version
-        names = [self.table.name(int(slot)) for slot in slots]
+        names = self.table.names(slots.tolist())
         rows = np.array([version.entity_row(name) for name in names], np.int64)
         known = rows < len(version.entities)
         own = np.array([ruling.rows.get(name, len(ruling.rows)) for name in names], np.int64)
@@ -212,7 +212,7 @@ class StreamState:
         self.decision.core["share"][slots] = after.share
         if before.recalibrated is after.recalibrated:
             return
-        names = [self.table.name(int(slot)) for slot in slots]
+        names = self.table.names(slots.tolist())
         altered = np.flatnonzero(before.origins(names) != after.origins(names))
         prior = len(after.rows)
         rows = np.array([after.rows.get(names[i], prior) for i in altered.tolist()], np.int64)

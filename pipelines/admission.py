@@ -17,7 +17,7 @@ records that are not refused, less the first one of each entity: a clock that is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -247,15 +247,18 @@ def _observe(
 
 
 def oldest(
-    seen: NDArray[np.int64], slots: NDArray[np.int32], count: int, name: Callable[[int], str]
+    seen: NDArray[np.int64],
+    slots: NDArray[np.int32],
+    count: int,
+    names: Callable[[Iterable[int]], list[str]],
 ) -> NDArray[np.int32]:
     """Those `count` of `slots` [n] that were `seen` [n] least recently, ties by name; all where they are fewer."""
     if count >= len(slots):
         return slots
     edge = np.partition(seen, count - 1)[count - 1]
-    surely = slots[seen < edge]
-    tied = sorted(slots[seen == edge].tolist(), key=name)[: count - len(surely)]
-    return np.concatenate([surely, np.array(tied, np.int32)])
+    surely, tied = slots[seen < edge], slots[seen == edge]
+    by_name = sorted(range(len(tied)), key=names(tied.tolist()).__getitem__)
+    return np.concatenate([surely, tied[np.array(by_name[: count - len(surely)], np.intp)]])
 
 
 def is_due(admission: Admission, part: int, limits: Limits) -> bool:

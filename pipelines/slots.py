@@ -80,7 +80,7 @@ class SlotTable:
         slot = names.get(name)
         if slot is not None:
             return slot
-        torn = any(name in other for held, other in self._slots.items() if held != part)
+        torn = self._held_elsewhere(part, name)
         if self._free:
             slot = self._free.pop()
             self._names[slot], self._part[slot] = name, part
@@ -95,6 +95,12 @@ class SlotTable:
         self._new.append(slot)
         return slot
 
+    def _held_elsewhere(self, part: int, name: str) -> bool:
+        for held, other in self._slots.items():  # a loop: a generator would take twice as long
+            if held != part and name in other:
+                return True
+        return False
+
     def intern_all(self, part: int, names: Sequence[str]) -> NDArray[np.int32]:
         """The slots of many names of one part."""
         return np.fromiter((self.intern(part, name) for name in names), np.int32, len(names))
@@ -108,6 +114,10 @@ class SlotTable:
     def name(self, slot: int) -> str:
         """The entity that holds `slot`."""
         return self._names[slot]
+
+    def names(self, slots: Iterable[int]) -> list[str]:
+        """The entities that hold `slots`, in that order."""
+        return list(map(self._names.__getitem__, slots))
 
     def part(self, slot: int) -> int:
         """The part that `slot` belongs to."""
