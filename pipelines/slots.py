@@ -80,7 +80,7 @@ class SlotTable:
         slot = names.get(name)
         if slot is not None:
             return slot
-        torn = self._held_elsewhere(part, name)
+        torn = any(name in other for held, other in self._slots.items() if held != part)
         if self._free:
             slot = self._free.pop()
             self._names[slot], self._part[slot] = name, part
@@ -94,12 +94,6 @@ class SlotTable:
         names[name] = slot
         self._new.append(slot)
         return slot
-
-    def _held_elsewhere(self, part: int, name: str) -> bool:
-        for held, other in self._slots.items():  # a loop: a generator would take twice as long
-            if held != part and name in other:
-                return True
-        return False
 
     def intern_all(self, part: int, names: Sequence[str]) -> NDArray[np.int32]:
         """The slots of many names of one part."""

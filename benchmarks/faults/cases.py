@@ -14,7 +14,7 @@ from rigs.kafka import Rig
 from tocsin.errors import BrokerUnavailable
 
 from .abuse import abuse
-from .stage import GUARANTEES, POISON, Guarantee, Row, Stage, timed
+from .stage import GUARANTEES, POISON, SNAPSHOTS, Guarantee, Row, Stage, timed
 
 SESSION_MS, LEFT_OUT_S = 6_000, 12.0
 STORM_S, STORM_EVERY_S, GUESTS = 60.0, 2.0, 3
@@ -180,7 +180,11 @@ def changes(stage: Stage, guarantee: Guarantee) -> Row:
 
 def flood(stage: Stage, guarantee: Guarantee) -> Row:
     """Messages that nobody can read come by thousands, and the daemon is killed in the midst of them."""
-    home, recovery = stage.home("flood", guarantee), list[float]()
+    # By default such a flood ends the daemon: here it is told to bear it.
+    home, recovery = (
+        stage.home("flood", guarantee, {"decode": {"breaker_share": 1.0}}),
+        list[float](),
+    )
     times, count = (1, 3_000) if stage.fast else (5, 50_000)
     daemon = home.start()
     for piece in stage.chunks(times + 1)[:-1]:
@@ -196,7 +200,8 @@ def flood(stage: Stage, guarantee: Guarantee) -> Row:
 
 def explosion(stage: Stage, guarantee: Guarantee) -> Row:
     """Entities that nobody has seen come by thousands and push all others out; the daemon is killed meanwhile."""
-    home, recovery = stage.home("explosion", guarantee, held=500), list[float]()
+    held = {"state": {**SNAPSHOTS, "max_entities": 500}}
+    home, recovery = stage.home("explosion", guarantee, held), list[float]()
     times, count = (1, 5_000) if stage.fast else (5, 50_000)
     daemon, numbers = home.start(), itertools.count()
     for piece in stage.chunks(times + 1)[:-1]:

@@ -32,8 +32,9 @@ STRANGE = 40.0
 """Standard deviations by which all features of a planted record are off."""
 POISON = (b"{not json", b"[1,2]", b'{"ts":1,"host":"host-00"', b"\xff\xfe", b"")
 POISON_EVERY = 500
-HELD = 50_000
+SNAPSHOTS = {"snapshot_every": "2s"}
 
+Sections = dict[str, dict[str, Any]]
 Guarantee = Literal["at_least_once", "exactly_once"]
 GUARANTEES: tuple[Guarantee, ...] = ("at_least_once", "exactly_once")
 
@@ -98,7 +99,7 @@ class Stage:
         self.random = random.Random(seed)
         self.broker = KafkaBroker(rig.bootstrap)
         self.numbers = itertools.count(1)
-        self._state: dict[str, dict[str, Any]] = {}
+        self._sections: dict[str, Sections] = {}
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -194,15 +195,17 @@ class Stage:
         other.trained, other.versions, other.reference = self.trained, self.versions, self.reference
         return other
 
-    def home(self, name: str, guarantee: Guarantee, *, held: int = HELD, **librdkafka: Any) -> Home:
-        """A fresh home with topics of its own, which holds so many entities of a partition."""
+    def home(
+        self, name: str, guarantee: Guarantee, sections: Sections | None = None, **librdkafka: Any
+    ) -> Home:
+        """A fresh home with topics of its own; `sections` of its configuration beside what all have."""
         folder = self.folder / f"{name}-{next(self.numbers)}"
         shutil.copytree(self.trained, folder)
         home = Home(folder, self.broker, self.folder / "xla")
         stream = home.stream(guarantee=guarantee)
         client = {"librdkafka": librdkafka} if librdkafka else {}
-        self._state[home.name] = {"snapshot_every": "2s", "max_entities": held}
-        home.write(stream, state=self._state[home.name], kafka=client, thresholds=BUDGET)
+        self._sections[home.name] = {"state": SNAPSHOTS, "thresholds": BUDGET, **(sections or {})}
+        home.write(stream, kafka=client, **self._sections[home.name])
         home.make_topics()
         return home
 
@@ -222,7 +225,7 @@ class Stage:
         shutil.copytree(home.folder, folder)
         again = Again(folder, self.broker, self.folder / "xla", home)
         stream = {name: value for name, value in again.stream().items() if name != "scores"}
-        again.write(stream, state=self._state[home.name], thresholds=BUDGET)
+        again.write(stream, **self._sections[home.name])
         again.make_topics()
         producer = self.broker.producer()
         for message in beginning(home.read("changelog")) if changed else ():
