@@ -26,6 +26,7 @@ ROW = np.dtype(
 )
 """What is compared of a record's score, byte by byte; `words` stands for the incident and the reason."""
 Rows = NDArray[np.void]
+Column = Sequence[float | None] | NDArray[Any]
 
 
 class Planted(NamedTuple):
@@ -100,26 +101,28 @@ def _replayed(home: Home) -> tuple[dict[int, Rows], list[dict[str, Any]]]:
     told = ("--out", "scores.parquet", "--alerts", "alerts.ndjson")
     home.run("replay", "--since", "start", *told, wait_s=7200)
     found = {part[1]: np.zeros(end, ROW) for part, end in home.ends().items()}
-    names = ("partition", "offset", "score", "p_value", "threshold", "anomalous", "incident", "null_reason")
-    for batch in pq.ParquetFile(home.folder / "scores.parquet").iter_batches(columns=list(names)):
-        columns = [batch.column(name).to_pylist() for name in names]
-        partition, offset = (np.array(column, np.int64) for column in columns[:2])
-        _put(found, partition, offset, _rows(*columns[2:]))
+    numbers = ("partition", "offset", "score", "p_value", "threshold", "anomalous")
+    words = ("incident", "null_reason")
+    for batch in pq.ParquetFile(home.folder / "scores.parquet").iter_batches(columns=[*numbers, *words]):
+        partition, offset, *row = (batch.column(name).to_numpy(zero_copy_only=False) for name in numbers)
+        _put(found, partition, offset, _rows(*row, *(batch.column(name).to_pylist() for name in words)))
     lines = (home.folder / "alerts.ndjson").read_text().splitlines()
     return found, [json.loads(line) for line in lines]
 
 
-def _put(into: dict[int, Rows], partition: NDArray[np.int64], offset: NDArray[np.int64], rows: Rows) -> None:
+def _put(
+    into: dict[int, Rows], partition: NDArray[np.integer], offset: NDArray[np.integer], rows: Rows
+) -> None:
     for number in np.unique(partition):
         mine = partition == number
         into[int(number)][offset[mine]] = rows[mine]
 
 
 def _rows(
-    score: Sequence[float | None],
-    p: Sequence[float | None],
-    threshold: Sequence[float | None],
-    anomalous: Sequence[bool],
+    score: Column,
+    p: Column,
+    threshold: Column,
+    anomalous: Column,
     incident: Sequence[str | None],
     reason: Sequence[str | None],
 ) -> Rows:

@@ -41,6 +41,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "soak.md"
 MARK = "<!-- what follows is written by `make soak` -->\n"
 CROWD = Crowd(entities=200, every=2_000, turns=4)
 SESSION_MS = 6_000
+COMPRESSION = "lz4"
+"""Of records and scores: an hour of them is tens of gigabytes."""
 TICK_S, SAMPLE_S, SCRAPES = 0.01, 2.0, 7
 """How often records are sent and the process is looked at; every so many looks it is scraped, too."""
 SHAKEN = 0.25
@@ -128,6 +130,7 @@ class Sender:
                 "bootstrap.servers": self._stage.rig.bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 5,
+                "compression.type": COMPRESSION,
                 "queue.buffering.max.messages": 2_000_000,
             }
         )
@@ -291,7 +294,8 @@ def main() -> int:
 
 def soak(stage: Stage, seconds: float, guarantee: Guarantee) -> tuple[list[Bar], dict[str, Any]]:
     """Measure the full rate, send half of it for so long while faults happen, and look at what is left."""
-    home = stage.home("soak", guarantee, **{"session.timeout.ms": SESSION_MS})
+    client = {"session.timeout.ms": SESSION_MS, "compression.type": COMPRESSION}
+    home = stage.home("soak", guarantee, **client)
     first = stage.stretch(0)
     home.send(first.values, first.keys)
     say(f"{len(first.values):,} records as fast as it goes")
