@@ -132,6 +132,7 @@ class Sender:
                 "linger.ms": 5,
                 "compression.type": COMPRESSION,
                 "queue.buffering.max.messages": 2_000_000,
+                "log_level": 0,  # that the broker is away is what is being tried
             }
         )
         began, number = time.monotonic(), 0
