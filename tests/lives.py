@@ -13,10 +13,10 @@ to the bit whatever their batches were. The changelog is messages in memory, wri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,11 @@ from tocsin.detector.chain import Outcome
 from tocsin.detector.changelog import Applied, Marker, encode_applied, encode_decision, encode_snapshot
 from tocsin.detector.changelog_fold import Restorer
 from tocsin.detector.changes import Change, Versioned
+from tocsin.detector.reading import Reader
 from tocsin.detector.recovery import Recovery
 from tocsin.detector.restore import recovered
 from tocsin.detector.rulings import Rulings
-from tocsin.pipelines.brokers.base import Batch, Part
+from tocsin.pipelines.brokers.base import Batch, Consumer, Part
 from tocsin.pipelines.records import NO_TIME
 from versions import TOPIC, Feed, Stand
 
@@ -173,6 +174,24 @@ class _Tape:
         return Batch([topic] * n, [partition] * n, offsets, [0] * n, [None] * n, [None] * n, None)
 
 
+class _Late(Executor):
+    """A worker that does nothing before somebody waits for it: who should have waited and did not is seen."""
+
+    def submit(self, call: Callable[..., Any], /, *given: Any, **more: Any) -> Future[Any]:
+        return _Awaited(lambda: call(*given, **more))
+
+
+class _Awaited(Future[Any]):
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__()
+        self._call = call
+
+    def result(self, timeout: float | None = None) -> Any:
+        if not self.done():
+            self.set_result(self._call())
+        return super().result(timeout)
+
+
 class Life:
     """One process, from its start to its end."""
 
@@ -274,19 +293,18 @@ class Life:
         """Own a partition that has been owned before; returns the records replayed."""
         self.diary.rewind(partition, committed)
         part = self.feed.parts[partition]
+        recovery = Recovery(
+            self.chain,
+            cast(Reader, SimpleNamespace(read=self._read)),
+            self._rulings,
+            self._stream,
+            cast(Consumer, _Tape(self.feed, self._rng)),
+            lambda part: 0,
+            lambda: None,
+            _Late(),
+        )
         found = self.changelog.restorer().restored(*part)
-        with ThreadPoolExecutor(1) as worker:
-            recovery = Recovery(
-                self.chain,
-                SimpleNamespace(read=self._read),  # type: ignore[arg-type]
-                self._rulings,
-                self._stream,
-                _Tape(self.feed, self._rng),  # type: ignore[arg-type]
-                lambda part: 0,
-                lambda: None,
-                worker,
-            )
-            owned, replayed = recovery.recover(part, recovered(found), committed)
+        owned, replayed = recovery.recover(part, recovered(found), committed)
         self.position[partition] = owned.next_offset
         return replayed
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
-from rigs.daemon import Message
+from rigs.daemon import Home, Message
 from tocsin.detector.scores import ScoreRows, ScoresWriter, encode, score_record
-from tocsin.pipelines.brokers.base import Batch
+from tocsin.pipelines.brokers.base import Batch, Headers
 
-from benchmarks.faults.oracle import Planted, Verdict, judge
+from benchmarks.faults.oracle import Planted, judge
 from benchmarks.faults.soak import slope
 
 TOPIC = "input"
@@ -28,16 +29,16 @@ def score(offset: int, value: float = 1.5, incident: str | None = None) -> bytes
 
 def alert(entity: str = "host-1", status: str = "firing", at: str = "2024-01-01T00:00:02Z") -> Message:
     value = {"alert_id": ID, "status": status, "labels": {"entity": entity}, "event_time": at}
-    headers = [("ce_id", f"{ID}/{status}".encode())]
-    return Message(0, 0, 0, b"", json.dumps(value).encode(), headers)  # type: ignore[arg-type]
+    headers: Headers = [("ce_id", f"{ID}/{status}".encode())]
+    return Message(0, 0, 0, b"", json.dumps(value).encode(), headers)
 
 
 def letter(offset: int) -> Message:
-    place = [("tocsin.error.partition", b"0"), ("tocsin.error.offset", b"%d" % offset)]
-    return Message(0, 0, 0, b"", b"", place)  # type: ignore[arg-type]
+    place: Headers = [("tocsin.error.partition", b"0"), ("tocsin.error.offset", b"%d" % offset)]
+    return Message(0, 0, 0, b"", b"", place)
 
 
-class Home:
+class Stream:
     """A stream of four records: one without a score, two with, and one that nobody could read."""
 
     def __init__(self, folder: Path) -> None:
@@ -74,18 +75,9 @@ class Home:
 
     def batches(self, role: str, *, headers: bool) -> list[Batch]:
         assert (role, headers) == ("scores", False)
-        count = len(self.scores)
-        return [
-            Batch(
-                [TOPIC] * count,
-                [0] * count,
-                list(range(count)),
-                [0] * count,
-                [b""] * count,
-                self.scores,
-                None,
-            )  # type: ignore[arg-type]
-        ]
+        count, values = len(self.scores), list[bytes | None](self.scores)
+        none: list[bytes | None] = [None] * count
+        return [Batch([TOPIC] * count, [0] * count, list(range(count)), [0] * count, none, values, None)]
 
     def read(self, role: str) -> list[Message]:
         return {"dead_letter": self.letters, "alerts": self.alerts}[role]
@@ -94,9 +86,9 @@ class Home:
 PLANTED = [Planted("host-1", 1_704_067_201_000_000, 1_704_067_203_000_000)]
 
 
-def judged(home: Home) -> dict[str, int]:
+def judged(home: Stream) -> dict[str, int]:
     """What the oracle finds wrong, and that it says so."""
-    verdict: Verdict = judge(home, PLANTED, None)  # type: ignore[arg-type]
+    verdict = judge(cast(Home, home), PLANTED, None)
     assert (verdict.records, verdict.expected, verdict.state_equal) == (4, 1, True)
     names = ("lost", "doubled", "differing", "missed", "alerts_lost", "alerts_doubled", "alerts_foreign")
     wrong = {name: value for name in names if (value := getattr(verdict, name))}
@@ -105,20 +97,20 @@ def judged(home: Home) -> dict[str, int]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
+def home(tmp_path: Path) -> Stream:
+    return Stream(tmp_path)
 
 
-def test_nothing_is_found_where_nothing_is_wrong(home: Home) -> None:
+def test_nothing_is_found_where_nothing_is_wrong(home: Stream) -> None:
     assert judged(home) == {}
 
 
-def test_a_record_in_neither_scores_nor_letters_is_lost(home: Home) -> None:
+def test_a_record_in_neither_scores_nor_letters_is_lost(home: Stream) -> None:
     del home.scores[1], home.letters[0]
     assert judged(home) == {"lost": 2}
 
 
-def test_what_is_told_again_is_doubled(home: Home) -> None:
+def test_what_is_told_again_is_doubled(home: Stream) -> None:
     home.scores.append(home.scores[1])
     home.letters.append(letter(3))
     home.alerts *= 3
@@ -128,29 +120,29 @@ def test_what_is_told_again_is_doubled(home: Home) -> None:
 @pytest.mark.parametrize(
     "other", [score(1, float(np.nextafter(1.5, 2))), score(1, math.nan), score(1, 1.5, ID)]
 )
-def test_the_last_bit_of_a_score_and_the_words_beside_it_count(home: Home, other: bytes) -> None:
+def test_the_last_bit_of_a_score_and_the_words_beside_it_count(home: Stream, other: bytes) -> None:
     home.scores[1] = other
     assert judged(home) == {"differing": 1}
 
 
-def test_a_score_of_what_the_replay_does_not_score_differs(home: Home) -> None:
+def test_a_score_of_what_the_replay_does_not_score_differs(home: Stream) -> None:
     home.scores.append(score(3))
     home.letters.clear()
     assert judged(home) == {"differing": 1}
 
 
-def test_an_alert_that_nobody_was_told_is_lost_and_the_planted_one_missed(home: Home) -> None:
+def test_an_alert_that_nobody_was_told_is_lost_and_the_planted_one_missed(home: Stream) -> None:
     home.alerts.clear()
     assert judged(home) == {"missed": 1, "alerts_lost": 1}
 
 
-def test_an_alert_that_the_replay_does_not_know_is_foreign(home: Home) -> None:
+def test_an_alert_that_the_replay_does_not_know_is_foreign(home: Stream) -> None:
     home.alerts.append(alert(status="resolved"))
     assert judged(home) == {"alerts_foreign": 1}
 
 
 @pytest.mark.parametrize("other", [alert(entity="host-2"), alert(at="2024-01-01T00:00:04Z")])
-def test_a_planted_alert_has_to_open_in_its_entity_and_in_its_time(home: Home, other: Message) -> None:
+def test_a_planted_alert_has_to_open_in_its_entity_and_in_its_time(home: Stream, other: Message) -> None:
     home.alerts[0] = other
     assert judged(home) == {"missed": 1}
 

@@ -154,9 +154,24 @@ def stalled(stage: Stage, guarantee: Guarantee) -> Row:
     return stage.judged(home, "broker suspended", guarantee, times, recovery)
 
 
+def _then_killed(stage: Stage, home: Home, times: int, harm: Callable[[int, slice], object]) -> list[float]:
+    """Send all, do harm after each piece but the last, and kill the daemon soon after; seconds to ready each time."""
+    daemon, recovery = home.start(), list[float]()
+    *pieces, last = stage.chunks(times + 1)
+    for nth, piece in enumerate(pieces):
+        stage.feed(home, piece)
+        harm(nth, piece)
+        stage.pause(1.0)
+        daemon.kill()
+        daemon, seconds = timed(home.start)
+        recovery.append(seconds)
+    stage.feed(home, last)
+    return recovery
+
+
 def changes(stage: Stage, guarantee: Guarantee) -> Row:
     """Budgets, recalibrations and models change while records flow, and the daemon is killed after each."""
-    home, recovery = stage.home("changes", guarantee), list[float]()
+    home, times = stage.home("changes", guarantee), 4 if stage.fast else 20
     first, second = stage.versions
     said = (
         ("recalibrate", "--budget", "0.5/week per entity"),
@@ -164,15 +179,7 @@ def changes(stage: Stage, guarantee: Guarantee) -> Row:
         ("models", "promote", first),
         ("recalibrate", "--since", "start"),
     )
-    daemon, times = home.start(), 4 if stage.fast else 20
-    for nth, piece in enumerate(stage.chunks(times + 1)[:-1]):
-        stage.feed(home, piece)
-        home.run(*said[nth % len(said)])
-        stage.pause(1.0)
-        daemon.kill()
-        daemon, seconds = timed(home.start)
-        recovery.append(seconds)
-    stage.feed(home, stage.chunks(times + 1)[-1])
+    recovery = _then_killed(stage, home, times, lambda nth, _: home.run(*said[nth % len(said)]))
     # Where budgets change it is they that decide what opens, not the planted list.
     fault = "changes, each with a kill (-9)"
     return stage.judged(home, fault, guarantee, times, recovery, planted=False, alone=True)
@@ -181,39 +188,28 @@ def changes(stage: Stage, guarantee: Guarantee) -> Row:
 def flood(stage: Stage, guarantee: Guarantee) -> Row:
     """Messages that nobody can read come by thousands, and the daemon is killed in the midst of them."""
     # By default such a flood ends the daemon: here it is told to bear it.
-    home, recovery = (
-        stage.home("flood", guarantee, {"decode": {"breaker_share": 1.0}}),
-        list[float](),
-    )
+    home = stage.home("flood", guarantee, {"decode": {"breaker_share": 1.0}})
     times, count = (1, 3_000) if stage.fast else (5, 50_000)
-    daemon = home.start()
-    for piece in stage.chunks(times + 1)[:-1]:
-        stage.feed(home, piece)
-        home.send(itertools.islice(itertools.cycle(POISON), count), (b"flood-%d" % n for n in range(count)))
-        stage.pause(1.0)
-        daemon.kill()
-        daemon, seconds = timed(home.start)
-        recovery.append(seconds)
-    stage.feed(home, stage.chunks(times + 1)[-1])
+
+    def harm(_nth: int, _piece: slice) -> None:
+        poison = itertools.islice(itertools.cycle(POISON), count)
+        home.send(poison, (b"flood-%d" % number for number in range(count)))
+
+    recovery = _then_killed(stage, home, times, harm)
     return stage.judged(home, "flood of unreadable messages", guarantee, times * count, recovery, alone=True)
 
 
 def explosion(stage: Stage, guarantee: Guarantee) -> Row:
     """Entities that nobody has seen come by thousands and push all others out; the daemon is killed meanwhile."""
-    held = {"state": {**SNAPSHOTS, "max_entities": 500}}
-    home, recovery = stage.home("explosion", guarantee, held), list[float]()
+    home = stage.home("explosion", guarantee, {"state": {**SNAPSHOTS, "max_entities": 500}})
     times, count = (1, 5_000) if stage.fast else (5, 50_000)
-    daemon, numbers = home.start(), itertools.count()
-    for piece in stage.chunks(times + 1)[:-1]:
-        stage.feed(home, piece)
+
+    def harm(nth: int, piece: slice) -> None:
         last = next(value for value in reversed(stage.sent.values[piece]) if value not in POISON)
-        names = [b"new-%07d" % next(numbers) for _ in range(count)]
+        names = [b"new-%07d" % (nth * count + number) for number in range(count)]
         home.send((HOST.sub(b'"%s"' % name, last) for name in names), names)
-        stage.pause(1.0)
-        daemon.kill()
-        daemon, seconds = timed(home.start)
-        recovery.append(seconds)
-    stage.feed(home, stage.chunks(times + 1)[-1])
+
+    recovery = _then_killed(stage, home, times, harm)
     # An entity that was pushed out begins anew: what is planted soon after opens nothing.
     fault = "explosion of entities"
     return stage.judged(home, fault, guarantee, times * count, recovery, planted=False, alone=True)
