@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import NamedTuple
 
 import numpy as np
@@ -106,10 +106,10 @@ class Flights:
         while self._flights:
             self.land()
 
-    def landed(self) -> bool:
-        """Whether the oldest batch is through the chain."""
+    def landed(self, within_s: float = 0.0) -> bool:
+        """Whether the oldest batch is through the chain, now or so soon."""
         outcome = self._flights[0].outcome
-        return outcome is None or outcome.done()
+        return outcome is None or bool(wait([outcome], within_s).done)
 
     def under_way(self) -> dict[Part, int]:
         """The first offset of each partition that is not through the chain yet."""

@@ -12,6 +12,7 @@ last commit is given up, and every partition is taken over again from what is co
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -38,6 +39,8 @@ UNDER_WAY = 2
 POLL_S = 0.2
 ALERT_POLL_S = 0.005
 CONTROL_S = 0.2
+GATHER_S = 0.03
+"""A batch costs milliseconds however few records it holds: after a thin one so long passes before the next is taken."""
 SNAPSHOT_SHARE = 0.1
 VISIBLE_S = 0.1
 """With transactions: an alert is committed this soon, at once where nothing is under way."""
@@ -115,6 +118,7 @@ class StreamLoop:
         self._undone: TransactionFailed | None = None
         """Why all since the last commit is to be given up, as soon as the loop comes to it."""
         self._fenced_at: deque[float] = deque(maxlen=FENCES)
+        self._gathered_at = 0.0
         self._committed_at = self._controlled_at = self._lagged_at = setup.clocks.monotonic()
 
     def ask(self, question: Callable[[], object]) -> Future[object]:
@@ -156,8 +160,10 @@ class StreamLoop:
             self._hear_changes()
             if not self._act_changes():
                 return
+        self._gather()
         with self._s.ledger.stage("consume"):
             batch = self._consumer.consume(BATCH, self._patience())
+        self._gathered_at = self._s.clocks.monotonic() + GATHER_S if 0 < batch.size < BATCH else 0.0
         self._note_events()
         if self._undone is not None:
             return
@@ -176,6 +182,15 @@ class StreamLoop:
                 answer.set_result(question())
             except Exception as fault:  # it belongs to whoever asked
                 answer.set_exception(fault)
+
+    def _gather(self) -> None:
+        """After a thin batch leave the topic time to bring more, and send meanwhile what comes of it."""
+        left = self._gathered_at - self._s.clocks.monotonic()
+        if left > 0 and self._flights and self._flights.landed(left):
+            self._flights.land()
+            left = self._gathered_at - self._s.clocks.monotonic()
+        if left > 0 and not self._flights:
+            time.sleep(left)
 
     def _patience(self) -> float:
         """Seconds to wait for a record: not at all while a batch is under way, hardly while alerts are."""
