@@ -199,13 +199,15 @@ def _checkpoints(
     spans: Sequence[collect.Span] = (),
 ) -> Checkpoints:
     where = f"{digest} {machine()} {devices.kind()}"
+    registry = open_registry(settings, stream)
     return Checkpoints(
-        open_registry(settings, stream).folder,
+        registry.folder,
         hashlib.sha256(where.encode()).hexdigest(),
         say,
         time.monotonic,
         time.time,
         msgspec.json.encode(spans) if spans else b"",
+        registry.ciphers,
     )
 
 

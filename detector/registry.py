@@ -6,13 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..models import signing
+from ..models.encryption import load_ciphers
 from ..models.registry import Registry
 from .settings import Settings, Stream, config_folder
 
 
 def open_registry(settings: Settings, stream: Stream) -> Registry:
-    """The versions of a stream. Raises ArtefactError where its name cannot name a folder."""
-    return Registry(Path(settings.registry.path), stream.name)
+    """The versions of a stream.
+
+    Raises:
+        ArtefactError: its name cannot name a folder, or a key of `[registry] encryption_keys` cannot be used.
+    """
+    ciphers = load_ciphers([Path(path) for path in settings.registry.encryption_keys])
+    return Registry(Path(settings.registry.path), stream.name, ciphers)
 
 
 def private_key(settings: Settings, environ: Mapping[str, str] | None = None) -> Path:

@@ -279,6 +279,7 @@ def _absolute(registry: Registry, sources: Sources) -> Registry:
     return Registry(
         path=place("path", registry.path),
         public_keys=tuple(place("public_keys", path) for path in registry.public_keys),
+        encryption_keys=tuple(place("encryption_keys", path) for path in registry.encryption_keys),
         private_key=place("private_key", registry.private_key) if registry.private_key else None,
     )
 

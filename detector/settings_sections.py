@@ -68,6 +68,13 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True):
             "`tocsin train` makes."
         ),
     ] = ()
+    encryption_keys: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Files of 64 hexadecimal digits (`openssl rand -hex 32`), readable by their owner alone. The "
+            "first encrypts what is written of models, all read it. Empty: nothing is encrypted."
+        ),
+    ] = ()
     private_key: (
         Annotated[
             str,

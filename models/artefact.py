@@ -6,7 +6,8 @@
     <version>/calibration.safetensors     locations, calibration per entity and pooled, reference statistics
 
 Reading trusts nothing before the signature over the manifest is checked; then names, sizes and checksums of
-all files against the manifest; only then are the tensors parsed, from the very bytes that were checked.
+all files against the manifest; only then are the tensors decrypted, where they are encrypted, and parsed, from the very
+bytes that were checked. The manifest is never encrypted: it names features and entities.
 Nothing that is read can run code. This module knows bytes and arrays; `packing` makes a `Version` of
 them and back.
 """
@@ -30,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from ..errors import ArtefactError, ModelNotFound, SignatureError
+from .encryption import Cipher, decrypt, encrypt
 from .signing import SIGNATURE_LIMIT, Signer, TrustedKey, sign, verify
 
 SCHEMA_VERSION = "1.0"
@@ -62,6 +64,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     stream: str
     created: str
     files: dict[str, FileEntry] = {}
+    """As they lie on disk."""
+    encrypted: str = ""
+    """Fingerprint of the key that the tensor files are encrypted with; empty where they are not."""
     features: list[str]
     """All features of the stream's schema, in order."""
     schema_hash: str
@@ -106,22 +111,37 @@ def content_hash(files: Mapping[str, bytes]) -> str:
     return total.hexdigest()
 
 
-def write(parent: Path, name: str, manifest: Manifest, files: Mapping[str, bytes], signer: Signer) -> Path:
-    """Sign and write a version as `parent/name`, atomically.
+def write(
+    parent: Path,
+    name: str,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    signer: Signer,
+    cipher: Cipher | None = None,
+) -> Path:
+    """Sign and write a version as `parent/name`, atomically; its tensors encrypted where there is a cipher.
 
     It is built in a hidden folder beside its place, flushed to the disk, then renamed: a crash leaves either
     the whole version or a hidden folder that nothing reads.
 
     Raises:
-        ArtefactError: `name` is taken, is no plain name, or the disk refuses.
+        ArtefactError: `name` is taken, is no plain name, or the disk refuses; more than can be encrypted.
     """
     target = parent / name
     if not _PLAIN_NAME.fullmatch(name):
         raise ArtefactError(f"{name!r} cannot name a model version: letters, digits, '.', '_' and '-' only")
     if target.exists():
         raise ArtefactError(f"there is already a model version at {target}; versions are never overwritten")
+    if cipher is not None:
+        files = {key: encrypt(cipher, data, f"{manifest.stream}/{name}/{key}") for key, data in files.items()}
     entries = {key: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for key, data in files.items()}
-    full = msgspec.structs.replace(manifest, schema_version=SCHEMA_VERSION, name=name, files=entries)
+    full = msgspec.structs.replace(
+        manifest,
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        files=entries,
+        encrypted=cipher.fingerprint if cipher else "",
+    )
     encoded = msgspec.json.format(msgspec.json.encode(full, order="deterministic"), indent=1) + b"\n"
     contents = {**files, MANIFEST: encoded, SIGNATURE: sign(signer, encoded)}
     try:
@@ -145,12 +165,15 @@ def write(parent: Path, name: str, manifest: Manifest, files: Mapping[str, bytes
     return target
 
 
-def load(path: Path, trusted: Sequence[TrustedKey], *, limit: int = FILE_LIMIT) -> Artefact:
+def load(
+    path: Path, trusted: Sequence[TrustedKey], ciphers: Sequence[Cipher] = (), *, limit: int = FILE_LIMIT
+) -> Artefact:
     """Read a version: signature first, then names, sizes and checksums, then tensors.
 
     Args:
         path: the version's folder.
         trusted: the keys of `[registry] public_keys`.
+        ciphers: the keys of `[registry] encryption_keys`.
         limit: the most bytes that one file may have.
 
     Raises:
@@ -181,7 +204,8 @@ def load(path: Path, trusted: Sequence[TrustedKey], *, limit: int = FILE_LIMIT) 
             raise ArtefactError(f"{path}: files that its manifest does not name: {', '.join(strangers[:5])}")
     finally:
         os.close(folder)
-    weights, calibration = (_parse(path, name, contents[name]) for name in (WEIGHTS, CALIBRATION))
+    plain = _plain(path, manifest, contents, ciphers)
+    weights, calibration = (_parse(path, name, plain[name]) for name in (WEIGHTS, CALIBRATION))
     return Artefact(path, manifest, weights, calibration, key)
 
 
@@ -271,6 +295,24 @@ def _checked(folder: int, path: Path, name: str, entry: FileEntry, limit: int) -
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise ArtefactError(f"{path}: {name} is corrupt: its checksum is not the one that was signed")
     return data
+
+
+def _plain(
+    path: Path, manifest: Manifest, contents: Mapping[str, bytes], ciphers: Sequence[Cipher]
+) -> Mapping[str, bytes]:
+    if not manifest.encrypted:
+        return contents
+    for cipher in ciphers:
+        if cipher.fingerprint == manifest.encrypted:
+            return {
+                key: decrypt(cipher, data, f"{manifest.stream}/{manifest.name}/{key}")
+                for key, data in contents.items()
+            }
+    known = ", ".join(cipher.fingerprint for cipher in ciphers) or "none"
+    raise ArtefactError(
+        f"{path}: it is encrypted with the key {manifest.encrypted!r}, which is not here; if you have it, "
+        f"add its file to [registry] encryption_keys. There: {known}"
+    )
 
 
 def _parse(path: Path, name: str, data: bytes) -> Tensors:

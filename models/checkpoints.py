@@ -2,7 +2,7 @@
 
 <registry>/<stream>/.training-3f9a12bc01234567/     of a training: digits of the digest of all that its bits depend on
     fold-000008.checkpoint                           a stack: SHA-256 of the rest, a line of JSON, safetensors
-    beside.json                                      what else was to be remembered of it
+    beside.json                                      what else was to be remembered of it, never encrypted
 
 A file is written beside its place, flushed and renamed. What is corrupt, of another training, or in a folder that
 others may write to is not used, which is said and never fails: a training without checkpoints only takes longer.
@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -26,8 +26,10 @@ import msgspec
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
+from ..errors import ArtefactError
 from .artefact import sync_folder
 from .course import Kept, Phase, Report
+from .encryption import Cipher, decrypt, encrypt
 
 PREFIX = ".training-"
 SUFFIX = ".checkpoint"
@@ -59,13 +61,22 @@ class Checkpoints:
         clock: seconds from any beginning.
         now: seconds since 1970, which files are dated by.
         beside: what else to remember of the training.
+        ciphers: the first encrypts checkpoints, and one that none of them encrypted is not used; none: nothing is.
     """
 
     def __init__(
-        self, parent: Path, key: str, say: Say, clock: Clock, now: Clock, beside: bytes = b""
+        self,
+        parent: Path,
+        key: str,
+        say: Say,
+        clock: Clock,
+        now: Clock,
+        beside: bytes = b"",
+        ciphers: Sequence[Cipher] = (),
     ) -> None:
         self.key, self.say, self.clock = key, say, clock
         self._folder, self._beside = parent / f"{PREFIX}{key[:16]}", beside
+        self._ciphers = tuple(ciphers)
         self._lock, self._said = Lock(), False
         self._usable = True
         if self._folder.exists() and not _alone(self._folder):
@@ -94,12 +105,19 @@ class Checkpoints:
         if not self._usable:
             return None
         try:
-            return (self._folder / name).read_bytes()
+            data = (self._folder / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as fault:
             self.ignore(name, str(fault.strerror))
             return None
+        if not self._ciphers:
+            return data
+        for cipher in self._ciphers:
+            with contextlib.suppress(ArtefactError):
+                return decrypt(cipher, data, f"{self.key}/{name}")
+        self.ignore(name, "no key of [registry] encryption_keys has encrypted it")
+        return None
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, atomically; where that fails it is said, and none are written from then on."""
@@ -109,10 +127,13 @@ class Checkpoints:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._beside and not (self._folder / BESIDE).exists():
                 _replace(self._folder, BESIDE, self._beside)
+            if self._ciphers:
+                data = encrypt(self._ciphers[0], data, f"{self.key}/{name}")
             _replace(self._folder, name, data)
-        except OSError as fault:
+        except (OSError, ArtefactError) as fault:
             self._usable = False
-            self.say(f"checkpoints of the training cannot be written to {self._folder}: {fault.strerror}")
+            why = fault.strerror if isinstance(fault, OSError) else fault
+            self.say(f"checkpoints of the training cannot be written to {self._folder}: {why}")
 
     def ignore(self, name: str, why: str) -> None:
         """Say why a file is not used."""

@@ -21,6 +21,7 @@ import msgspec
 from ..errors import ArtefactError, ModelNotFound
 from . import artefact
 from .artefact import Artefact, Manifest
+from .encryption import Cipher
 from .signing import Signer, TrustedKey
 
 CHAMPION = "champion.json"
@@ -43,13 +44,18 @@ class Champion(msgspec.Struct, frozen=True, kw_only=True):
 class Registry:
     """The versions of one stream under a registry folder."""
 
-    def __init__(self, root: Path, stream: str) -> None:
-        """Raises ArtefactError where `stream` cannot name a folder."""
+    def __init__(self, root: Path, stream: str, ciphers: Sequence[Cipher] = ()) -> None:
+        """`ciphers` can read versions, and the first encrypts new ones; where there is none they are not encrypted.
+
+        Raises:
+            ArtefactError: `stream` cannot name a folder.
+        """
         if not _STREAM.fullmatch(stream):
             raise ArtefactError(f"the stream name {stream!r} cannot name a folder of the registry")
         self.root = root
         self.stream = stream
         self.folder = root / stream
+        self.ciphers = tuple(ciphers)
 
     def versions(self) -> list[str]:
         """Names of the versions, oldest first; whether they can be trusted is `load`'s to say."""
@@ -87,7 +93,7 @@ class Registry:
         """Read and verify a version; see `artefact.load` for what it raises."""
         if not _VERSION.fullmatch(name):
             raise ModelNotFound(f"{name!r} is not the name of a version (v0001-0123abcd)")
-        loaded = artefact.load(self.folder / name, trusted)
+        loaded = artefact.load(self.folder / name, trusted, self.ciphers)
         if loaded.manifest.stream != self.stream:
             raise ArtefactError(
                 f"{loaded.path}: it was signed for stream {loaded.manifest.stream!r}, not for {self.stream!r}"
@@ -105,7 +111,7 @@ class Registry:
             number = max((_number(name) for name in self.versions()), default=0) + 1
             name = f"v{number:04d}-{artefact.content_hash(files)[:8]}"
             whole = msgspec.structs.replace(manifest, stream=self.stream)
-            artefact.write(self.folder, name, whole, files, signer)
+            artefact.write(self.folder, name, whole, files, signer, self.ciphers[0] if self.ciphers else None)
         if self.champion() is None:
             self.point(Champion(version=name, reason="first version", changed=manifest.created))
         return name
@@ -148,6 +154,8 @@ class Registry:
 
     def export(self, name: str, trusted: Sequence[TrustedKey], target: Path) -> Path:
         """Write a verified version as an uncompressed tar file; the same version gives the same bytes.
+
+        What is encrypted stays so.
 
         Raises:
             ArtefactError: the version does not verify, or `target` cannot be written.

@@ -97,6 +97,7 @@ def show(
         "version": manifest.name,
         "path": loaded.path,
         "signed by": loaded.key,
+        "encrypted with": manifest.encrypted or "no key",
         **_facts(manifest),
         "members": ", ".join(manifest.members),
         "features": f"{len(manifest.columns)} of {len(manifest.features)}: {', '.join(manifest.columns)}",

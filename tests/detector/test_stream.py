@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -10,11 +11,11 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from tocsin.detector import applying, recovery, runner, takeover
+from tocsin.detector import applying, recovery, runner, stream, takeover
 from tocsin.detector.changelog import Applied, Pair, Snapshot, encode_applied, encode_owner
 from tocsin.detector.changelog_fold import Restored
 from tocsin.detector.clocks import Clocks
-from tocsin.detector.flights import BATCH
+from tocsin.detector.flights import BATCH, Flight
 from tocsin.detector.http import NotNow
 from tocsin.detector.owned import Owned
 from tocsin.detector.refusals import Refusals
@@ -339,6 +340,44 @@ def test_slots_are_freed_only_once_nothing_that_was_decoded_is_on_its_way(stage:
     flights.start(batch(7))
     assert done == ["landed", "landed", "released with 0 under way"]
     assert stage.taken == [5, 6, 7]
+
+
+def test_after_a_thin_batch_records_gather_but_not_after_a_full_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.own()
+    stage.loop._s = stage.loop._s._replace(clocks=Clocks(monotonic=lambda: 0.0))
+    slept: list[float] = []
+    monkeypatch.setattr(stream.time, "sleep", slept.append)
+    stage.incoming = batch(*range(5, 5 + BATCH))
+    stage.loop._turn()
+    stage.loop._turn()
+    assert slept == []
+    stage.incoming = batch(5 + BATCH)
+    stage.loop._turn()
+    stage.loop._turn()
+    assert slept == [stream.GATHER_S]
+    stage.loop._turn()
+    assert slept == [stream.GATHER_S]
+
+
+def test_while_records_gather_what_is_under_way_is_sent_once_it_is_through(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.own()
+    stage.loop._s = stage.loop._s._replace(clocks=Clocks(monotonic=lambda: 0.0))
+    done: list[str] = []
+    monkeypatch.setattr(stream.time, "sleep", lambda _: done.append("slept"))
+    flights = stage.loop._flights
+    flights.land = lambda: done.append("landed") or flights._flights.popleft()  # type: ignore[assignment]
+    under_way: Future[Any] = Future()
+    flights._flights.append(Flight(batch(5), stage.read(batch(5)), under_way))
+    stage.loop._gathered_at = 0.01
+    stage.loop._gather()
+    assert done == []
+    under_way.set_result(None)
+    stage.loop._gather()
+    assert done == ["landed", "slept"]
 
 
 class Letters:

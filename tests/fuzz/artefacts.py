@@ -18,7 +18,7 @@ from fuzz.limits import Prepared, Target, each
 from tocsin.detector import compiled
 from tocsin.detector.rulings import calibration_of
 from tocsin.errors import ArtefactError, SignatureError
-from tocsin.models import artefact, packing, registry, signing
+from tocsin.models import artefact, encryption, packing, registry, signing
 from tocsin.models.artefact import CALIBRATION, MANIFEST, SIGNATURE, WEIGHTS, Manifest
 from tocsin.models.checkpoints import Checkpoints
 from tocsin.models.course import Kept
@@ -89,11 +89,11 @@ def _manifest(version: Version) -> Manifest:
     )
 
 
-def _written(folder: Path) -> tuple[Path, signing.Signer]:
+def _written(folder: Path, cipher: encryption.Cipher | None = None) -> tuple[Path, signing.Signer]:
     signer, _ = signing.ensure_pair(folder / "keys" / signing.PRIVATE_NAME)
     version = _version()
     files = artefact.encode(*packing.pack(version))
-    return artefact.write(folder / "web", NAME, _manifest(version), files, signer), signer
+    return artefact.write(folder / "web", NAME, _manifest(version), files, signer, cipher), signer
 
 
 def _loaded(path: Path, signer: signing.Signer) -> None:
@@ -140,6 +140,38 @@ def _tensors(name: str) -> Callable[[Path], Prepared]:
         return Prepared([whole[8 : 8 + length].rstrip() + b"\n" + whole[8 + length :]], read, fitting)
 
     return prepare
+
+
+def _encrypted(folder: Path) -> Prepared:
+    """The weights as they lie there encrypted: nonce, ciphertext and tag."""
+    cipher = _cipher(folder / "key")
+    path, signer = _written(folder, cipher)
+    manifest = json.loads((path / MANIFEST).read_bytes())
+
+    def read(data: bytes) -> None:
+        (path / WEIGHTS).write_bytes(data)
+        manifest["files"][WEIGHTS] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        _signed(path, signer, json.dumps(manifest).encode())
+        artefact.load(path, [signing.trust(signer)], [cipher])
+
+    return Prepared([(path / WEIGHTS).read_bytes()], read)
+
+
+def _cipher(path: Path) -> encryption.Cipher:
+    path.touch(0o600)
+    path.write_text("ab" * 32)
+    return encryption.load_ciphers([path])[0]
+
+
+def _encryption_key(folder: Path) -> Prepared:
+    path = folder / "key"
+    _cipher(path)
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        encryption.load_ciphers([path])
+
+    return Prepared([path.read_bytes()], read)
 
 
 def _signatures(folder: Path) -> Prepared:
@@ -228,6 +260,8 @@ TARGETS = [
     Target("model: manifest", (ArtefactError,), _manifests, share=0.4),
     Target("model: weights", (ArtefactError,), _tensors(WEIGHTS), share=0.3),
     Target("model: calibration", (ArtefactError,), _tensors(CALIBRATION), share=0.3),
+    Target("model: encrypted weights", (ArtefactError,), _encrypted, share=0.3),
+    Target("encryption key", (ArtefactError,), _encryption_key),
     Target("model: signature", (ArtefactError,), _signatures, share=0.5),
     Target("keys", (SignatureError,), _keys),
     Target("checkpoint", (), _checkpoints),
