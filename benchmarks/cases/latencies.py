@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .. import feed, latency, service
@@ -40,6 +42,16 @@ def singles(fleet: feed.Fleet, rows: np.ndarray, count: int) -> list[Message]:
     return found
 
 
+def warm_up(
+    bench: Bench, topic: str, sent: list[Message], rate: float, environment: Mapping[str, str] | None = None
+) -> None:
+    """The same once before, on another topic: the broker compiles what it does while it does it, for many seconds."""
+    service.make_topic(bench.bootstrap, topic)
+    with service.running(bench.settings("warm-up", topic), environment) as running:
+        latency.pace(bench.bootstrap, topic, sent, rate)
+        running.through(len(sent))
+
+
 def measure(suite: Suite) -> Found:
     """First at half the rate that the daemon reaches, then at 10 records/s."""
     bench, size = suite.main, suite.size
@@ -66,6 +78,7 @@ def _latencies(bench: Bench, rate: float) -> dict[str, latency.Latency]:
     spiked = feed.with_spikes(bench.fleet, rows, SPIKES_PER_ENTITY, SPIKE_LENGTH, last)
     busy = list(feed.messages(spiked, rows, MAIN))
     quiet = singles(spiked, rows, size.alerts_at_ten * 3 // 2)
+    warm_up(bench, f"{LIVE}-before", busy, rate / 2)
     service.make_topic(bench.bootstrap, LIVE)
     settings = bench.settings("latency", LIVE)
     with service.running(settings) as running:

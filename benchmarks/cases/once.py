@@ -10,7 +10,7 @@ from .. import feed, latency, service
 from ..bench import Bench, Found, Suite, by_turns, share
 from ..feed import MAIN, PARTITIONS
 from ..report import at_least, at_most, say
-from .latencies import SPIKE_LENGTH, SPIKES_PER_ENTITY
+from .latencies import SPIKE_LENGTH, SPIKES_PER_ENTITY, warm_up
 
 ONCE = {"TOCSIN__STREAM__GUARANTEE": "exactly_once"}
 LIVE = "live-once"
@@ -43,6 +43,7 @@ def _visible(bench: Bench, records_per_s: float) -> latency.Latency:
     rows = feed.tested_rows(bench.fleet, bench.size)
     spiked = feed.with_spikes(bench.fleet, rows, SPIKES_PER_ENTITY, SPIKE_LENGTH, 1.0)
     busy = list(feed.messages(spiked, rows, MAIN))
+    warm_up(bench, f"{LIVE}-before", busy, records_per_s, ONCE)
     service.make_topic(bench.bootstrap, LIVE)
     settings = bench.settings("visible", LIVE)
     with service.running(settings, ONCE) as running:

@@ -223,6 +223,20 @@ def test_what_a_daemon_may_not_do_is_named(secured: Secured, rights: Rights) -> 
     assert (done.code, "wrong:" in done.text) == (0, False), done.text
 
 
+def test_transactions_take_a_right_of_their_own_and_without_it_the_daemon_says_which(
+    secured: Secured, rights: Rights
+) -> None:
+    home = secured.home
+    secured.write("SCRAM-SHA-512", stream={**home.stream(), "guarantee": "exactly_once"})
+    done = secured.tocsin("run", **{PASSWORD: SECRET})
+    assert (done.code, "does not allow it" in done.text) == (1, True), done.text
+    rights.allow("daemon", "TRANSACTIONAL_ID", f"{home.topic('group')}.", "WRITE", prefix=True)
+    daemon = home.background("run", **{PASSWORD: SECRET})
+    daemon.ready()
+    daemon.stop()
+    secured.said += daemon.log_file.read_text()
+
+
 def test_the_daemon_lives_by_these_rights_and_obeys_signed_changes_alone(
     secured: Secured, trained: Any
 ) -> None:

@@ -287,6 +287,30 @@ def test_corrupt_and_foreign_versions_are_shown_and_never_promoted(run: Run, hom
     assert [row["champion"] for row in listed(run)] == [True, False]
 
 
+def test_with_a_key_versions_are_encrypted_and_refused_where_the_key_is_not(run: Run, home: Path) -> None:
+    key, config = home / "keys/registry.key", home / "encrypted.toml"
+    key.parent.mkdir()
+    key.touch(0o600)
+    key.write_text("ab" * 32 + "\n")
+    plain = (home / "tocsin.toml").read_text().replace('"registry"', '"encrypted"')
+    config.write_text(plain.replace("[train]", 'encryption_keys = ["keys/registry.key"]\n[train]'))
+    code, _, err = run("train", "--data", "all.parquet", "--config", str(config))
+    assert code == 0, err
+    (made,) = (home / "encrypted/hosts").glob("v0001-*")
+    assert b"params" in (home / "registry/hosts" / listed(run)[0]["version"] / "weights.safetensors").read_bytes()
+    assert b"params" not in (made / "weights.safetensors").read_bytes()
+    code, out, err = run("models", "show", "--config", str(config))
+    assert (code, "encrypted with  9a2db2e23f1504cd" in out) == (0, True), out + err
+    code, _, err = run("replay", "--data", "all.parquet", "--out", "scored", "--config", str(config))
+    assert code == 0, err
+    key.chmod(0o644)
+    code, _, err = run("models", "show", "--config", str(config))
+    assert (code, "chmod 600" in err) == (1, True), err
+    config.write_text(plain)
+    code, _, err = run("models", "show", "--config", str(config))
+    assert (code, "it is encrypted with the key '9a2db2e23f1504cd'" in err) == (1, True), err
+
+
 @contextmanager
 def full_disk(room: int) -> Iterator[None]:
     """No file grows beyond so many bytes: what a write to a full disk does, but for the number of the error."""
