@@ -59,7 +59,7 @@ class Reader:
         next_offsets: dict[Part, int] = {}
         sizes: dict[Part, int] = {}
         parts = np.empty(batch.size, np.int32)
-        for part, first, end in _stretches(batch):
+        for part, first, end in stretches(batch):
             parts[first:end] = self._state.parts.index(part)
             first_offsets.setdefault(part, batch.offset[first])
             next_offsets[part] = batch.offset[end - 1] + 1
@@ -84,7 +84,7 @@ class Reader:
         )
 
 
-def _stretches(batch: Batch) -> Iterator[tuple[Part, int, int]]:
+def stretches(batch: Batch) -> Iterator[tuple[Part, int, int]]:
     """The partitions in the order that a batch holds them: (partition, first row, row after the last)."""
     first = 0
     for part, rows in groupby(zip(batch.topic, batch.partition, strict=True)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..pipelines.admission import Turned
 from ..pipelines.brokers.base import Batch, Part
@@ -12,7 +13,7 @@ from .deadletters import Breaker, closed, unreadable, update
 from .ledger import Ledger
 from .outbox import Outbox
 from .outcome import Outcome
-from .reading import Read
+from .reading import Read, stretches
 from .settings import Decode
 
 log = logging.getLogger(__name__)
@@ -74,12 +75,14 @@ class Refusals:
             )
 
     def _judge(self, batch: Batch, bad: set[int]) -> None:
-        by_part: dict[Part, list[int]] = {}
-        for row, part in enumerate(zip(batch.topic, batch.partition, strict=True)):
-            by_part.setdefault(part, []).append(row)
-        for part, rows in by_part.items():
+        unusable = np.zeros(batch.size, np.bool_)
+        unusable[list(bad)] = True
+        by_part: dict[Part, list[NDArray[np.int64]]] = {}
+        for part, first, end in stretches(batch):
+            by_part.setdefault(part, []).append(np.arange(first, end))
+        for part, pieces in by_part.items():
+            rows = np.concatenate(pieces)
             breaker = self._breakers.get(part) or closed(self._decode.breaker_records)
-            unusable = np.array([row in bad for row in rows])
-            self._breakers[part], tripped = update(breaker, unusable, self._decode.breaker_share)
+            self._breakers[part], tripped = update(breaker, unusable[rows], self._decode.breaker_share)
             if tripped is not None:
                 raise unreadable(*part, batch.offset[rows[tripped]], self._breakers[part], self._reasons)
