@@ -108,6 +108,11 @@ class Stage:
         self.loop.owned[PART] = owned = Owned(PART, 0, 5, 5, None)
         return owned
 
+    def stand_still(self) -> None:
+        """Own the partition, at a moment that does not pass."""
+        self.own()
+        self.loop._s = self.loop._s._replace(clocks=Clocks(monotonic=lambda: 0.0))
+
     def flush(self, timeout_s: float) -> None:
         if not self.acknowledging:
             raise StillWaiting("the changelog's leader is away")
@@ -345,8 +350,7 @@ def test_slots_are_freed_only_once_nothing_that_was_decoded_is_on_its_way(stage:
 def test_after_a_thin_batch_records_gather_but_not_after_a_full_one(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage.own()
-    stage.loop._s = stage.loop._s._replace(clocks=Clocks(monotonic=lambda: 0.0))
+    stage.stand_still()
     slept: list[float] = []
     monkeypatch.setattr(stream.time, "sleep", slept.append)
     stage.incoming = batch(*range(5, 5 + BATCH))
@@ -364,12 +368,11 @@ def test_after_a_thin_batch_records_gather_but_not_after_a_full_one(
 def test_while_records_gather_what_is_under_way_is_sent_once_it_is_through(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage.own()
-    stage.loop._s = stage.loop._s._replace(clocks=Clocks(monotonic=lambda: 0.0))
+    stage.stand_still()
     done: list[str] = []
     monkeypatch.setattr(stream.time, "sleep", lambda _: done.append("slept"))
     flights = stage.loop._flights
-    flights.land = lambda: done.append("landed") or flights._flights.popleft()  # type: ignore[assignment]
+    monkeypatch.setattr(flights, "land", lambda: done.append("landed") or flights._flights.popleft())
     under_way: Future[Any] = Future()
     flights._flights.append(Flight(batch(5), stage.read(batch(5)), under_way))
     stage.loop._gathered_at = 0.01
