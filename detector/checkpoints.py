@@ -46,7 +46,7 @@ class Checkpoints:
         with self._ledger.stage("snapshot"):
             self._retained(owned)
             for one in owned:
-                snapshot = self._state.snapshot(one.index, one.next_offset)
+                snapshot = self._state.snapshot(one.index, one.next_offset, one.topic_id)
                 pairs, one.marker = encode_snapshot(*one.part, snapshot, one.marker, self._writer)
                 for pair in pairs:
                     self._outbox.record(one.part, pair)

@@ -15,7 +15,7 @@ from .announcing import Names, Said, announcements, score_records
 from .changelog import Decision
 from .outbox import Outbox
 from .outcome import Outcome
-from .owned import Owned, check_torn
+from .owned import Owned, too_torn, torn_apart
 from .reading import Read
 from .refusals import Refusals
 from .stream_setup import Setup
@@ -99,7 +99,10 @@ class Flights:
                 self._s.ledger.decision(self._s.chain.state.parts[one.part], one.message)
         if self._s.stream.scores is not None:
             self._outbox.scores(score_records(outcome, self._names))
-        check_torn(self._s.stream.name, self._s.chain.state.table.torn, len(self._s.chain.state.table))
+        table = self._s.chain.state.table
+        if too_torn(table.torn, len(table)):
+            self._s.same_layout()  # says so where the topic was given more partitions
+            raise torn_apart(self._s.stream.name, table.torn, len(table))
 
     def drain(self) -> None:
         """Let everything under way land."""

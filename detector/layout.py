@@ -7,6 +7,7 @@ that have changed: their entities begin anew from the version's calibration, at 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..errors import StateError
@@ -37,10 +38,21 @@ def settle(broker: Broker, stream: Stream) -> dict[str, int]:
     Raises:
         StateError: a count has changed since the state was made; the text names the command that accepts it.
     """
-    counts = partitions(broker, stream)
     known = _known(broker, {(stream.changelog, 0)}).layouts
-    changed = differences(known, counts)
-    if changed:
+    counts = same(broker, stream, _counts(known))
+    fresh = [Layout(topic=topic, partitions=counts[topic]) for topic in counts if topic not in known]
+    _write(broker, stream.changelog, [(0, encode_layout(layout)) for layout in fresh])
+    return counts
+
+
+def same(broker: Broker, stream: Stream, known: Mapping[str, int]) -> dict[str, int]:
+    """The partition counts of the input topics, where they are those that are known.
+
+    Raises:
+        StateError: a count has changed since the state was made; the text names the command that accepts it.
+    """
+    counts = partitions(broker, stream)
+    if changed := differences(known, counts):
         listed = ", ".join(f"{one.topic} had {one.before} and has {one.now}" for one in changed)
         raise StateError(
             f"stream {stream.name}: the number of partitions has changed: {listed}. Entities may now come in other "
@@ -48,8 +60,6 @@ def settle(broker: Broker, stream: Stream) -> dict[str, int]:
             "--accept-partitions`: their state is forgotten, they begin anew from the model's calibration, and no "
             "record is skipped."
         )
-    fresh = [Layout(topic=topic, partitions=counts[topic]) for topic in counts if topic not in known]
-    _write(broker, stream.changelog, [(0, encode_layout(layout)) for layout in fresh])
     return counts
 
 
@@ -71,7 +81,7 @@ def accept(broker: Broker, stream: Stream) -> list[Difference]:
     finally:
         admin.close()
     restorer = _known(broker, {(stream.changelog, number) for number in range(held)})
-    changed = differences(restorer.layouts, counts)
+    changed = differences(_counts(restorer.layouts), counts)
     topics = {one.topic for one in changed}
     pairs: list[tuple[int, Pair]] = []
     for topic, partition in restorer.parts():
@@ -109,7 +119,7 @@ def look(broker: Broker, stream: Stream) -> list[Finding]:
             f"has {one.now} partitions where its state was made for {one.before}",
             "stop all daemons of the stream and run `tocsin check --accept-partitions`, which forgets that state",
         )
-        for one in differences(restorer.layouts, counts)
+        for one in differences(_counts(restorer.layouts), counts)
     ]
     seen: dict[str, int] = {}
     for part in (one for one in restorer.parts() if one[0] in stream.scored):
@@ -130,22 +140,26 @@ def look(broker: Broker, stream: Stream) -> list[Finding]:
 
 
 def partitions(broker: Broker, stream: Stream) -> dict[str, int]:
-    """How many partitions each input topic has now."""
+    """How many partitions each input topic has now; one that is gone has none."""
     admin = broker.admin()
     try:
         found = admin.topics()
-        return {topic: found[topic].partitions for topic in stream.scored}
+        return {topic: found[topic].partitions for topic in stream.scored if topic in found}
     finally:
         admin.close()
 
 
-def differences(known: dict[str, Layout], counts: dict[str, int]) -> list[Difference]:
-    """The topics whose count is not what was written."""
+def differences(known: Mapping[str, int], counts: Mapping[str, int]) -> list[Difference]:
+    """The topics whose count is not what was known."""
     return [
-        Difference(topic, known[topic].partitions, count)
+        Difference(topic, known[topic], count)
         for topic, count in counts.items()
-        if topic in known and known[topic].partitions != count
+        if known.get(topic, count) != count
     ]
+
+
+def _counts(layouts: Mapping[str, Layout]) -> dict[str, int]:
+    return {topic: one.partitions for topic, one in layouts.items()}
 
 
 def _begin_at_the_beginning(broker: Broker, stream: Stream, changed: list[Difference]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from ..errors import StateError
 from ..pipelines.brokers.base import Part
@@ -17,18 +20,13 @@ def too_torn(torn: int, entities: int) -> bool:
     return torn > TORN_SHARE * entities
 
 
-def check_torn(stream: str, torn: int, entities: int) -> None:
-    """Refuse to go on where too many are.
-
-    Raises:
-        StateError: names the fix.
-    """
-    if too_torn(torn, entities):
-        raise StateError(
-            f"stream {stream}: {torn} of {entities} entities were seen in more than one partition, so their state is "
-            "torn apart. Set [stream] rekey = true; or produce with the entity as the message key, so that each entity "
-            "stays in one partition, and start a stream with a new name."
-        )
+def torn_apart(stream: str, torn: int, entities: int) -> StateError:
+    """The error that names the fix."""
+    return StateError(
+        f"stream {stream}: {torn} of {entities} entities were seen in more than one partition, so their state is "
+        "torn apart. Set [stream] rekey = true; or produce with the entity as the message key, so that each entity "
+        "stays in one partition, and start a stream with a new name."
+    )
 
 
 @dataclass
@@ -54,6 +52,18 @@ class Owned:
     """When it was made or restored, by the monotonic clock."""
     snapshot_offset: int = -1
     """The offset that it stands at."""
+    topic_id: str = ""
+    """What the cluster calls the topic and no other of its name; empty if not known."""
+
+    def begin_anew(self, offset: int, topic_id: str) -> None:
+        """Go on in another topic of the same name, with what is known: no offset of the one before means anything.
+
+        The next checkpoint writes a snapshot, and until then a restart comes to the same.
+        """
+        self.next_offset = self.committed = offset
+        self.topic_id = topic_id
+        self.snapshot_at, self.snapshot_offset, self.snapshot_bytes = -math.inf, -1, 0
+        self.pending = deque(replace(one, first_offset=offset) for one in self.pending)
 
     def snapshot_due(self, now: float, every_s: float, share: float) -> bool:
         """Whether to write a snapshot: after `every_s`, once `share` of the input since the last one makes up for it.

@@ -24,6 +24,11 @@ class Recovered(NamedTuple):
     """Changes that act at or after the snapshot's offset, in order."""
     snapshot_bytes: int
 
+    def of_another(self, topic_id: str) -> bool:
+        """Whether the snapshot is known to be of another topic of the same name than the one that bears this id."""
+        before = "" if self.snapshot is None else self.snapshot.note.get("topic_id", "")
+        return bool(before and topic_id) and before != topic_id
+
 
 def read_changelog(
     broker: Broker, topic: str, parts: list[Part], beat: Callable[[], None]

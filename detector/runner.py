@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ class StreamRunner:
         self._clocks = clocks
         self._stopping = stopping
         self._report_at = 0.0
-        self._inputs = 0
+        self._layout: dict[str, int] = {}
         self._top_k = metrics.top_k
         self._rekeyer: Rekeyer | None = None
         # Not waited for beyond the deadline: what it did not commit is read again.
@@ -123,7 +123,7 @@ class StreamRunner:
         with ThreadPoolExecutor(1, f"models-{self.stream.name}") as loader:
             model = self._model(registry, loader) if registry.versions() else None
             _topics_good(self._broker, self.settings, self.stream)
-            self._inputs = sum(layout.settle(self._broker, self.stream).values())
+            self._layout = layout.settle(self._broker, self.stream)
             if self.stream.rekey:
                 self._start_rekeyer()
             try:
@@ -210,6 +210,7 @@ class StreamRunner:
                 beat=self._beat,
                 starts=starts,
                 stopping=self._stopping,
+                same_layout=partial(layout.same, self._broker, self.stream, self._layout),
             )
         )
         # What is loaded by now stays: a look through all of it would stop every thread for tenths of a second.
@@ -249,7 +250,9 @@ class StreamRunner:
     def _report(self, loop: StreamLoop) -> None:
         """Gauges and status, as the arrays stand: the worker may be ahead by the batch it is at."""
         parts = {part: owned.index for part, owned in loop.owned.items()}
-        shown = view.gauges(loop.state, parts, loop.lags, self._top_k, whole=len(parts) == self._inputs)
+        shown = view.gauges(
+            loop.state, parts, loop.lags, self._top_k, whole=len(parts) == sum(self._layout.values())
+        )
         self.ledger.gauges(shown)
         ruling = next((loop.state.rulings[index] for index in parts.values()), None)
         self.report = {

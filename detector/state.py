@@ -244,8 +244,8 @@ class StreamState:
         self.table.release(sorted(self.idle))
         self.idle.clear()
 
-    def snapshot(self, part: int, next_offset: int) -> Snapshot:
-        """Copies of all that belongs to a part, as of just before `next_offset`."""
+    def snapshot(self, part: int, next_offset: int, topic_id: str = "") -> Snapshot:
+        """Copies of all that belongs to a part, as of just before `next_offset` of the topic that bears this id."""
         slots = self.slots_of(part)
         order = sorted(slots.tolist(), key=self.table.name)
         held = np.array(order, np.int32)
@@ -259,7 +259,8 @@ class StreamState:
             for name, state in self._part.items()
             for field, column in zip(state._fields, state, strict=True)
         }
-        note = {"format": FORMAT, "schema": self.schema.hash, **self.rulings[part].note()}
+        ruling = self.rulings[part].note()
+        note = {"format": FORMAT, "schema": self.schema.hash, "topic_id": topic_id, **ruling}
         return Snapshot(
             next_offset, [self.table.name(s) for s in order], _plain(arrays), _plain(of_part), note
         )

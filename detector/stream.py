@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from ..errors import BrokerError, BrokerUnavailable
-from ..pipelines.brokers.base import END, Batch, Part, TransactionFailed
+from ..pipelines.brokers.base import END, Batch, DataLoss, Part, TransactionFailed
 from .announcing import Names
 from .applying import Applier
 from .checkpoints import SETTLE_S, Checkpoints
@@ -112,6 +112,7 @@ class StreamLoop:
             self._outbox,
             setup.clocks,
             setup.stopping,
+            setup.same_layout,
         )
         self._questions: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._failed = False
@@ -164,11 +165,13 @@ class StreamLoop:
         with self._s.ledger.stage("consume"):
             batch = self._consumer.consume(BATCH, self._patience())
         self._gathered_at = self._s.clocks.monotonic() + GATHER_S if 0 < batch.size < BATCH else 0.0
-        self._note_events()
+        events = self._consumer.events()
+        self._s.ledger.consumer_events(events)
         if self._undone is not None:
             return
         if batch:
             self._take(batch)
+        self._begin_anew([loss for loss in events.losses if loss.resumed < loss.wanted])
         while self._flights and (len(self._flights) >= UNDER_WAY or not batch or self._flights.landed()):
             self._flights.land()
         self._s.ledger.acknowledged(self._outbox.acknowledged())
@@ -218,14 +221,13 @@ class StreamLoop:
                 self._applier.act_pending(owned, offset)
         self._flights.start(batch.rows(first, batch.size))
 
-    def _note_events(self) -> None:
-        events = self._consumer.events()
-        self._s.ledger.consumer_events(events)
-        for loss in events.losses:
-            log.error(
-                "records were deleted by the broker before they were read",
-                extra={"topic": loss.topic, "partition": loss.partition, "lost": loss.lost},
-            )
+    def _begin_anew(self, losses: list[DataLoss]) -> None:
+        """Go on in partitions that end before what was to be read: their topic was made anew."""
+        if losses:
+            self._flights.drain()
+        for loss in losses:
+            if (owned := self.owned.get((loss.topic, loss.partition))) is not None:
+                self._takeover.begin_anew(owned, loss.resumed)
 
     # -- changes ---------------------------------------------------------------------------------
 

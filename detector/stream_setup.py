@@ -39,3 +39,5 @@ class Setup(NamedTuple):
     starts: Mapping[Part, int]
     """Where partitions of a new group begin, if not by the start policy: behind what was trained on."""
     stopping: Stopping
+    same_layout: Callable[[], object]
+    """Raises StateError where an input topic has another number of partitions than the state was made for."""

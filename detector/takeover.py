@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
-from ..errors import BrokerUnavailable
+from ..errors import BrokerUnavailable, UnknownTopic
 from ..pipelines.brokers.base import Broker, Consumer, Part
 from .applying import Applier
 from .changelog import encode_owner, key_of
@@ -34,15 +35,19 @@ class Takeover(NamedTuple):
     outbox: Outbox
     clocks: Clocks
     stopping: Stopping
+    same_layout: Callable[[], object]
+    """See `Setup`."""
 
     def take(self, parts: list[Part]) -> tuple[dict[Part, Owned], int]:
         """The partitions, each in the state that its changelog and the committed offset say; the records replayed.
 
         Raises:
             StopAsked: a stop was asked for before all were ready.
-            StateError: a state does not fit.
+            StateError: a state does not fit, or a topic has another number of partitions than at the start.
             BrokerUnavailable: the broker does not answer, or does not acknowledge who owns them.
         """
+        self.same_layout()
+        ids = self.topic_ids({topic for topic, _ in parts})
         # In this order: once the offsets are stable, no transaction of an earlier owner can write any more state; and
         # without transactions none of its changes counts once the new owner is written down.
         stored = self._stored(parts)
@@ -52,8 +57,12 @@ class Takeover(NamedTuple):
         owned: dict[Part, Owned] = {}
         replayed = 0
         for part in parts:
-            one, count = self.recovery.recover(part, recovered(restored[part]), stored[part])
-            one.snapshot_at = self.clocks.monotonic()
+            found = recovered(restored[part])
+            anew = found.of_another(ids[part[0]])
+            one, count = self.recovery.recover(part, found, None if anew else stored[part])
+            one.snapshot_at, one.topic_id = self.clocks.monotonic(), ids[part[0]]
+            if anew:
+                self.begin_anew(one, self.consumer.begin_offsets([part])[part])
             owned[part] = one
             replayed += count
             if restored[part].torn:
@@ -68,6 +77,33 @@ class Takeover(NamedTuple):
                 self.outbox.record(part, (key_of(part[0], change), None))
         self._begin([one for part, one in owned.items() if restored[part].snapshot is None])
         return owned, replayed
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """What the cluster calls these topics; empty where that is not known."""
+        admin, found = self.broker.admin(), dict.fromkeys(topics, "")
+        try:
+            for topic in found:
+                with suppress(UnknownTopic):  # the node that is asked may not have heard of it yet
+                    found[topic] = admin.topic_id(topic)
+        finally:
+            admin.close()
+        return found
+
+    def begin_anew(self, one: Owned, offset: int) -> None:
+        """Go on in a topic that was deleted and made again, with what is known of its entities.
+
+        Records of the old one that were not read are gone.
+        """
+        log.error(
+            "the topic ends before what was to be read, so it was made anew: it is read from its beginning",
+            extra={
+                "topic": one.part[0],
+                "partition": one.part[1],
+                "was_at": one.next_offset,
+                "begins_at": offset,
+            },
+        )
+        one.begin_anew(offset, self.topic_ids([one.part[0]])[one.part[0]])
 
     def _own(self, parts: Sequence[Part]) -> None:
         for topic, partition in parts:

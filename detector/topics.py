@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..errors import BrokerError, BrokerUnavailable
-from ..pipelines.brokers.base import Admin, Broker, TopicInfo
+from ..pipelines.brokers.administration import Admin, TopicInfo
+from ..pipelines.brokers.base import Broker
 from . import topic_limits
 from .settings import Kafka, Settings, Stream
 

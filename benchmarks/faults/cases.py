@@ -16,7 +16,7 @@ from tocsin.errors import BrokerUnavailable
 from .abuse import abuse
 from .stage import GUARANTEES, POISON, SNAPSHOTS, Guarantee, Row, Stage, timed
 
-SESSION_MS, LEFT_OUT_S = 6_000, 12.0
+LEFT_OUT_S = 12.0
 STORM_S, STORM_EVERY_S, GUESTS = 60.0, 2.0, 3
 STALLED_S = 8.0
 DOWN_S = 30.0
@@ -77,7 +77,7 @@ def sigterm(stage: Stage, guarantee: Guarantee) -> Row:
 def broker(stage: Stage, guarantee: Guarantee) -> Row:
     """The only broker is killed under load and comes back."""
     times = 1 if stage.fast else 5
-    home, recovery = stage.home("broker", guarantee, **{"session.timeout.ms": SESSION_MS}), []
+    home, recovery = stage.home("broker", guarantee), []
     home.start()
     for piece in stage.chunks(times + 1)[:-1]:
         _fed(stage, home, piece)
@@ -92,7 +92,7 @@ def broker(stage: Stage, guarantee: Guarantee) -> Row:
 def zombie(stage: Stage, guarantee: Guarantee) -> Row:
     """A daemon is suspended until the group has given its partitions to another, then goes on where it was."""
     times = 1 if stage.fast else 5
-    home, recovery = stage.home("zombie", guarantee, **{"session.timeout.ms": SESSION_MS}), []
+    home, recovery = stage.home("zombie", guarantee), []
     pair = [home.start(), home.start(live=False)]
     until(lambda: pair[1].metric("tocsin_partitions_assigned") > 0, "the partitions to be shared")
     for nth, piece in enumerate(stage.chunks(times + 1)[:-1]):
@@ -111,7 +111,7 @@ def zombie(stage: Stage, guarantee: Guarantee) -> Row:
 
 def storm(stage: Stage, guarantee: Guarantee) -> Row:
     """Members join and leave all the time, by SIGTERM and by SIGKILL, in the midst of restoring too."""
-    home = stage.home("storm", guarantee, **{"session.timeout.ms": SESSION_MS})
+    home = stage.home("storm", guarantee)
     home.start()
     pieces, guests, times = iter(stage.chunks(10)), deque[Daemon](), 0
     over = time.monotonic() + (15.0 if stage.fast else STORM_S)

@@ -35,12 +35,11 @@ from .. import report
 from ..report import Bar, at_most, say
 from .abuse import abuse
 from .oracle import Planted, Verdict, judge
-from .stage import GUARANTEES, Crowd, Guarantee, Stage
+from .stage import GUARANTEES, SESSION_MS, Crowd, Guarantee, Stage
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "soak.md"
 MARK = "<!-- what follows is written by `make soak` -->\n"
 CROWD = Crowd(entities=200, every=2_000, turns=4)
-SESSION_MS = 6_000
 COMPRESSION = "lz4"
 """Of records and scores: an hour of them is tens of gigabytes."""
 TICK_S, SAMPLE_S, SCRAPES = 0.01, 2.0, 7
@@ -295,8 +294,7 @@ def main() -> int:
 
 def soak(stage: Stage, seconds: float, guarantee: Guarantee) -> tuple[list[Bar], dict[str, Any]]:
     """Measure the full rate, send half of it for so long while faults happen, and look at what is left."""
-    client = {"session.timeout.ms": SESSION_MS, "compression.type": COMPRESSION}
-    home = stage.home("soak", guarantee, **client)
+    home = stage.home("soak", guarantee, **{"compression.type": COMPRESSION})
     first = stage.stretch(0)
     home.send(first.values, first.keys)
     say(f"{len(first.values):,} records as fast as it goes")

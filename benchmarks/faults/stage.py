@@ -33,6 +33,8 @@ STRANGE = 40.0
 POISON = (b"{not json", b"[1,2]", b'{"ts":1,"host":"host-00"', b"\xff\xfe", b"")
 POISON_EVERY = 500
 SNAPSHOTS = {"snapshot_every": "2s"}
+SESSION_MS = 6_000
+"""How long a member that was killed holds its partitions: the least that Kafka allows."""
 
 Sections = dict[str, dict[str, Any]]
 Guarantee = Literal["at_least_once", "exactly_once"]
@@ -203,7 +205,7 @@ class Stage:
         shutil.copytree(self.trained, folder)
         home = Home(folder, self.broker, self.folder / "xla")
         stream = home.stream(guarantee=guarantee)
-        client = {"librdkafka": librdkafka} if librdkafka else {}
+        client = {"librdkafka": {"session.timeout.ms": SESSION_MS, **librdkafka}}
         self._sections[home.name] = {"state": SNAPSHOTS, "thresholds": BUDGET, **(sections or {})}
         home.write(stream, kafka=client, **self._sections[home.name])
         home.make_topics()

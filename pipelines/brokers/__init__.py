@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .administration import Admin, TopicInfo
 from .base import (
     BEGINNING,
     END,
-    Admin,
     Batch,
     Broker,
     Capabilities,
@@ -19,7 +19,6 @@ from .base import (
     Part,
     Producer,
     Start,
-    TopicInfo,
 )
 
 if TYPE_CHECKING:

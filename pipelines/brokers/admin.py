@@ -11,6 +11,7 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     TopicCollection,
+    Uuid,
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by its type stubs
     AdminClient,
@@ -18,16 +19,20 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     NewPartitions,
     NewTopic,
     ResourceType,
+    TopicDescription,
 )
 
 from ...errors import BrokerUnavailable
-from .base import TopicInfo
+from .administration import TopicInfo
 from .consumer import REQUEST_S
 from .faults import Watch, cause, setting
 
+NO_ID = str(Uuid(0, 0))
+"""Of brokers that give topics no ids: before Kafka 2.8."""
+
 
 class KafkaAdmin:
-    """See `base.Admin`."""
+    """See `administration.Admin`."""
 
     def __init__(self, settings: Mapping[str, Any], *, request_s: float = REQUEST_S) -> None:
         self._watch = Watch()
@@ -72,7 +77,7 @@ class KafkaAdmin:
         config: Mapping[str, str] | None = None,
         replicas: int | None = None,
     ) -> bool:
-        """Make a topic and wait until it can be used; see `base.Admin.create`."""
+        """Make a topic and wait until it can be used; see `administration.Admin.create`."""
         wanted = NewTopic(topic, partitions, -1 if replicas is None else replicas, config=dict(config or {}))
         try:
             self._answer(self._open.create_topics([wanted], **self._limits(operation=True))[topic])
@@ -84,7 +89,7 @@ class KafkaAdmin:
         return True
 
     def grow(self, topic: str, partitions: int) -> None:
-        """Give a topic more partitions; see `base.Admin.grow`."""
+        """Give a topic more partitions; see `administration.Admin.grow`."""
         wanted = NewPartitions(topic, partitions)
         try:
             self._answer(self._open.create_partitions([wanted], **self._limits(operation=True))[topic])
@@ -121,16 +126,25 @@ class KafkaAdmin:
             raise self._explained(exception, f"Reading the settings of topic '{topic}'") from None
         return {name: entry.value for name, entry in found.items() if entry.value is not None}
 
+    def topic_id(self, topic: str) -> str:
+        """What the cluster calls this topic and no other; see `administration.Admin.topic_id`."""
+        given = str(self._described(topic, "id").topic_id)
+        return "" if given == NO_ID else given
+
     def topic_rights(self, topic: str) -> frozenset[str] | None:
-        """What this client may do with a topic; see `base.Admin.topic_rights`."""
+        """What this client may do with a topic; see `administration.Admin.topic_rights`."""
+        return _named(
+            self._described(topic, "rights", include_authorized_operations=True).authorized_operations
+        )
+
+    def _described(self, topic: str, what: str, **options: bool) -> TopicDescription:
         asked = TopicCollection([topic])
         try:
-            found = self._answer(
-                self._open.describe_topics(asked, include_authorized_operations=True, **self._limits())[topic]
-            )
+            found = self._open.describe_topics(asked, **options, **self._limits())
+            described: TopicDescription = self._answer(found[topic])
         except KafkaException as exception:
-            raise self._explained(exception, f"Reading the rights on topic '{topic}'") from None
-        return _named(found.authorized_operations)
+            raise self._explained(exception, f"Asking for the {what} of topic '{topic}'") from None
+        return described
 
     def group_rights(self, group: str) -> frozenset[str] | None:
         """What this client may do with a consumer group."""

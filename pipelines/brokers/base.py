@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ...errors import BrokerError, DeliveryFailed
+from .administration import Admin
 
 Part: TypeAlias = tuple[str, int]
 """A topic and one of its partitions."""
@@ -130,13 +131,6 @@ class Events(NamedTuple):
     """Transient errors by librdkafka's name; the client goes on by itself."""
     evictions: int
     """How often the group threw this member out for not polling in time; it joins again by itself."""
-
-
-class TopicInfo(NamedTuple):
-    """A topic as the cluster's metadata show it."""
-
-    partitions: int
-    replicas: int
 
 
 class Consumer(Protocol):
@@ -296,59 +290,6 @@ class Transactions(Producer, Protocol):
             TransactionFailed: the broker did not say that it is done, or another member owns the partitions.
             DeliveryFailed: a record was refused for good.
         """
-
-
-class Admin(Protocol):
-    """Looks at topics and makes them."""
-
-    def topics(self) -> dict[str, TopicInfo]:
-        """All topics that this client may see.
-
-        Raises:
-            BrokerUnavailable: nobody answers.
-        """
-
-    def create(
-        self,
-        topic: str,
-        partitions: int,
-        config: Mapping[str, str] | None = None,
-        replicas: int | None = None,
-    ) -> bool:
-        """Make a topic and wait until it can be used; False if it was there already, untouched.
-
-        Raises:
-            BrokerError: the broker refuses, or cannot have topic settings and some are given.
-        """
-
-    def grow(self, topic: str, partitions: int) -> None:
-        """Give a topic more partitions, and wait until they can be used.
-
-        Raises:
-            UnknownTopic: it does not exist.
-            BrokerError: the broker cannot, or the topic has more already.
-        """
-
-    def describe_config(self, topic: str) -> dict[str, str]:
-        """The settings in force for a topic, such as `cleanup.policy`.
-
-        Raises:
-            UnknownTopic: it does not exist.
-            BrokerError: the broker knows no topic settings, or may not show them.
-        """
-
-    def topic_rights(self, topic: str) -> frozenset[str] | None:
-        """What this client may do with a topic, in Kafka's words ("READ", "WRITE", ...); None if not known.
-
-        Raises:
-            UnknownTopic: it does not exist, or may not even be seen.
-        """
-
-    def group_rights(self, group: str) -> frozenset[str] | None:
-        """What this client may do with a consumer group, likewise."""
-
-    def close(self) -> None:
-        """Release everything."""
 
 
 class Broker(Protocol):

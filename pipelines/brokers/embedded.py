@@ -61,8 +61,12 @@ class EmbeddedAdmin(KafkaAdmin):
             f"Reading the settings of topic '{topic}': the embedded broker has no topic settings."
         )
 
+    def topic_id(self, topic: str) -> str:
+        """Not known: the mock cluster does not answer the question."""
+        return ""
+
     def topic_rights(self, topic: str) -> None:
-        """Not known: the mock cluster has no access rights and does not answer the question."""
+        """Not known either: there are no access rights."""
 
     def group_rights(self, group: str) -> None:
         """Not known either."""

@@ -561,6 +561,17 @@ def test_topics_are_made_once_and_listed(broker: Broker, topic: TopicFactory) ->
     assert admin.topics()[name].replicas == 1
 
 
+def test_a_topic_that_is_made_anew_has_another_id(broker: Broker, topic: TopicFactory) -> None:
+    admin = broker.admin()
+    ids = [admin.topic_id(topic()) for _ in range(2)]
+    if broker.capabilities.durable:
+        assert len({*ids, ""}) == 3
+        with pytest.raises(UnknownTopic, match="no-such-topic"):
+            admin.topic_id("no-such-topic")
+    else:
+        assert ids == ["", ""]
+
+
 def test_topic_settings(broker: Broker, topic: TopicFactory) -> None:
     admin = broker.admin()
     compacted = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}

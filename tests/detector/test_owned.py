@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tocsin.detector.owned import Owned, check_torn, too_torn
-from tocsin.errors import StateError
+from tocsin.detector.changelog import Applied, Snapshot
+from tocsin.detector.owned import Owned, too_torn, torn_apart
+from tocsin.detector.restore import Recovered
 
 EVERY_S, SHARE = 30.0, 0.1
 
@@ -68,10 +71,33 @@ def test_above_one_per_cent_of_torn_entities_is_refused_with_the_fix(
     torn: int, entities: int, refused: bool
 ) -> None:
     assert too_torn(torn, entities) == refused
-    if refused:
-        with pytest.raises(
-            StateError, match=rf"{torn} of {entities} .* produce with the entity as the message"
-        ):
-            check_torn("hosts", torn, entities)
-    else:
-        check_torn("hosts", torn, entities)
+    said = str(torn_apart("hosts", torn, entities))
+    assert f"{torn} of {entities}" in said
+    assert "produce with the entity as the message" in said
+
+
+def test_in_another_topic_of_the_name_nothing_is_taken_for_committed_and_a_snapshot_is_due_at_once() -> None:
+    pending = [Applied(partition=0, first_offset=at, version=at, config_hash="") for at in (900, 950)]
+    one = Owned(("t", 0), 0, 800, 780, None, deque(pending), 10**6, 10**6, 50.0, 790, "old")
+    one.begin_anew(3, "new")
+    assert (one.next_offset, one.committed, one.topic_id) == (3, 3, "new")
+    assert [(change.first_offset, change.version) for change in one.pending] == [(3, 900), (3, 950)]
+    assert one.snapshot_due(50.1, EVERY_S, SHARE)
+
+
+@pytest.mark.parametrize(
+    ("note", "now", "another"),
+    [
+        ({"topic_id": "old"}, "new", True),
+        ({"topic_id": "old"}, "old", False),
+        ({"topic_id": "old"}, "", False),  # nobody says
+        ({"topic_id": ""}, "new", False),
+        ({}, "new", False),  # written by an earlier release
+        (None, "new", False),
+    ],
+)
+def test_a_snapshot_is_of_another_topic_only_where_both_are_known(
+    note: dict[str, str] | None, now: str, another: bool
+) -> None:
+    snapshot = None if note is None else Snapshot(5, [], {}, {}, note)
+    assert Recovered(snapshot, None, [], 0).of_another(now) is another

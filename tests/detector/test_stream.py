@@ -27,7 +27,7 @@ from tocsin.detector.stream import StreamLoop
 from tocsin.detector.stream_setup import Setup
 from tocsin.detector.takeover import Takeover
 from tocsin.errors import BrokerError, BrokerUnavailable, UnreadableTopic
-from tocsin.pipelines.brokers.base import END, Batch, Part, StillWaiting, TransactionFailed
+from tocsin.pipelines.brokers.base import END, Batch, DataLoss, Events, Part, StillWaiting, TransactionFailed
 from tocsin.pipelines.decoding import Reason, Rejection
 
 PART = ("t", 0)
@@ -101,6 +101,7 @@ class Stage:
                 beat=lambda: None,
                 starts={PART: 5},
                 stopping=self.stopping,
+                same_layout=lambda: None,
             )
         )
 
@@ -427,6 +428,25 @@ def test_a_question_that_waits_too_long_is_given_up(stage: Stage, monkeypatch: p
     one.thread = MagicMock()  # it is alive, and busy
     with pytest.raises(NotNow, match="stream s is busy"):
         one.entities(10, "")
+
+
+def test_a_partition_that_ends_before_what_was_read_goes_on_at_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What came of the old topic in the same batch is taken first; what retention took changes nothing."""
+    stage = Stage(monkeypatch)
+    stage.broker.admin.return_value.topic_id.return_value = "new"
+    stage.stand_still()
+    owned = stage.loop.owned[PART]
+    stage.incoming = batch(5, 6)
+    losses = [DataLoss("t", 0, wanted=7, resumed=2), DataLoss("t", 1, wanted=7, resumed=2)]
+    stage.consumer.events.return_value = Events(losses, {}, 0)
+    stage.loop._turn()
+    assert stage.taken == [5, 6]
+    assert (owned.next_offset, owned.committed, owned.topic_id) == (2, 2, "new")
+    stage.consumer.events.return_value = Events([DataLoss("t", 0, wanted=2, resumed=9)], {}, 0)
+    stage.loop._turn()
+    assert (owned.next_offset, owned.topic_id) == (2, "new")
 
 
 # -- exactly once ----------------------------------------------------------------------------------
