@@ -40,6 +40,7 @@ CHAIN = (
     "models/training.py",
     "models/course.py",
     "pipelines/held.py",
+    "pipelines/brokers/administration.py",
     "pipelines/brokers/base.py",
     "errors.py",
     "detector/chain.py",
