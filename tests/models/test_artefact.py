@@ -6,43 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from artefacts import manifest, tensors
 from tocsin.errors import ArtefactError, ModelNotFound, SignatureError
 from tocsin.models import artefact
-from tocsin.models.artefact import CALIBRATION, MANIFEST, SIGNATURE, WEIGHTS, Manifest
+from tocsin.models.artefact import CALIBRATION, MANIFEST, SIGNATURE, WEIGHTS
 from tocsin.models.registry import Champion, Registry
 from tocsin.models.signing import ensure_pair, sign, trust
-
-WHEN = "2026-01-01T00:00:00Z"
-
-
-def manifest(**changes) -> Manifest:
-    fields = {
-        "stream": "hosts",
-        "created": WHEN,
-        "features": ["cpu", "mem"],
-        "schema_hash": "ab" * 32,
-        "columns": ["cpu", "mem"],
-        "profile": "shared",
-        "lags": 5,
-        "members": ["vae"],
-        "entities": ["a"],
-        "trained_entities": 1,
-    }
-    return Manifest(**{**fields, **changes})
-
-
-def tensors(seed: int = 0) -> tuple[dict, dict]:
-    rng = np.random.default_rng(seed)
-    weights = {
-        "params.w": rng.normal(size=(1, 3, 4)).astype(np.float32),
-        "params.s": np.float32(3.0).reshape(()),
-    }
-    calibration = {
-        "counts": rng.integers(0, 9, (2, 256)).astype(np.float32),
-        "span": np.arange(2, dtype=np.int64),
-        "histogram": np.arange(4, dtype=np.uint16),
-    }
-    return weights, calibration
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from artefacts import manifest, tensors
 from hypothesis import given
 from hypothesis import strategies as st
-from models.test_artefact import manifest, tensors
 from tocsin.errors import ArtefactError
 from tocsin.models import artefact, encryption
 from tocsin.models.artefact import CALIBRATION, MANIFEST, SIGNATURE, WEIGHTS
