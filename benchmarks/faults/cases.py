@@ -202,7 +202,7 @@ def flood(stage: Stage, guarantee: Guarantee) -> Row:
 def explosion(stage: Stage, guarantee: Guarantee) -> Row:
     """Entities that nobody has seen come by thousands and push all others out; the daemon is killed meanwhile."""
     home = stage.home("explosion", guarantee, {"state": {**SNAPSHOTS, "max_entities": 500}})
-    times, count = (1, 5_000) if stage.fast else (5, 50_000)
+    times, count = (1, 5_000) if stage.fast else (5, 200_000)
 
     def harm(nth: int, piece: slice) -> None:
         last = next(value for value in reversed(stage.sent.values[piece]) if value not in POISON)
