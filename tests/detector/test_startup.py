@@ -19,6 +19,8 @@ from tocsin.thresholds import drift
 drift.decide(np.zeros(2))
 late = sorted(set(sys.modules) - known)
 assert not late, f"imported only when live: {{late[:5]}}"
+needless = sorted(set(sys.modules) & {{"scipy.stats", "pandas", "sklearn", "river.drift.adwin"}})
+assert needless == ["river.drift.adwin"], f"imported for nothing: {{needless}}"
 """
 
 
