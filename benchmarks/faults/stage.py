@@ -102,6 +102,7 @@ class Stage:
         self.broker = KafkaBroker(rig.bootstrap)
         self.numbers = itertools.count(1)
         self._sections: dict[str, Sections] = {}
+        self._homes: list[Home] = []
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -193,7 +194,7 @@ class Stage:
     def on(self, rig: Rig) -> Stage:
         """The same on another cluster."""
         other = Stage(self.folder, rig, self.seed, fast=self.fast)
-        other.random, other.numbers = self.random, self.numbers
+        other.random, other.numbers, other._homes = self.random, self.numbers, self._homes
         other.trained, other.versions, other.reference = self.trained, self.versions, self.reference
         return other
 
@@ -209,7 +210,12 @@ class Stage:
         self._sections[home.name] = {"state": SNAPSHOTS, "thresholds": BUDGET, **(sections or {})}
         home.write(stream, kafka=client, **self._sections[home.name])
         home.make_topics()
+        self._homes.append(home)
         return home
+
+    def last_words(self) -> str:
+        """What the daemons of the last case have logged at last."""
+        return "\n".join(daemon.tail() for daemon in self._homes[-1].daemons[-3:])
 
     def chunks(self, count: int) -> list[slice]:
         """The records in so many pieces."""
