@@ -116,8 +116,8 @@ class StreamLoop:
         )
         self._questions: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._failed = False
-        self._undone: TransactionFailed | None = None
-        """Why all since the last commit is to be given up, as soon as the loop comes to it."""
+        self._undone: TransactionFailed | BrokerUnavailable | None = None
+        """Why all since the last commit is to be given up and taken over again, as soon as the loop comes to it."""
         self._fenced_at: deque[float] = deque(maxlen=FENCES)
         self._gathered_at = 0.0
         self._committed_at = self._controlled_at = self._lagged_at = setup.clocks.monotonic()
@@ -285,7 +285,7 @@ class StreamLoop:
                 self._checkpoints.commit(list(self.owned.values()), {})
             begun = self._s.clocks.monotonic()
             starts, replayed = self._take_over(parts)
-        except TransactionFailed as fault:
+        except (TransactionFailed, BrokerUnavailable) as fault:
             self._undone = fault
             return dict.fromkeys(parts, END)
         self.restoring = False
@@ -350,23 +350,21 @@ class StreamLoop:
         self._forget(parts)
 
     def _roll_back(self) -> None:
-        """Give up all since the last commit and go on from there: as a restart would, but for the process.
+        """Give up all since the last commit and take over all again: as a restart would, but for the process.
 
         Raises:
             BrokerError: another process goes by the same transactional id.
         """
         assert self._undone is not None
-        self._s.ledger.rolled_back()
+        if self._outbox.transactional:
+            self._s.ledger.rolled_back()
         self.restoring = True
         self._flights.abandon()
         self._forget(list(self.owned))
         self._applier.waiting = []
         while self._undone is not None:
-            log.warning(
-                "a transaction was given up; going on from what is committed",
-                extra={"why": str(self._undone)},
-            )
-            if self._undone.fenced:
+            log.warning("going back to what is committed", extra={"why": str(self._undone)})
+            if isinstance(self._undone, TransactionFailed) and self._undone.fenced:
                 self._fenced()
             self._still_on()
             try:
@@ -375,9 +373,7 @@ class StreamLoop:
                 self._consumer.seek(starts)
                 self._undone = None
             except (TransactionFailed, BrokerUnavailable) as fault:
-                self._undone = (
-                    fault if isinstance(fault, TransactionFailed) else TransactionFailed(str(fault))
-                )
+                self._undone = fault
                 self._consumer.consume(1, POLL_S)  # stays a member; what comes is read again
         self.restoring = False
         self._committed_at = self._s.clocks.monotonic()

@@ -39,6 +39,8 @@ def _whole(home: Home) -> float:
     began = time.monotonic()
 
     def done() -> bool:
+        ended = [daemon for daemon in home.daemons if daemon.code is not None and not daemon.forgiven]
+        assert not ended, ended[-1].tail()
         try:
             return home.committed() == home.ends()
         except BrokerUnavailable:  # leaders are being chosen

@@ -449,6 +449,32 @@ def test_a_partition_that_ends_before_what_was_read_goes_on_at_its_beginning(
     assert (owned.next_offset, owned.topic_id) == (2, "new")
 
 
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_a_broker_that_goes_away_during_a_takeover_is_waited_for(
+    guarantee: Guarantee, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was owned before is taken over again with it: nothing may be read in between."""
+    stage = Stage(monkeypatch, guarantee)
+    stage.own()
+    stage.consumer.assignment = [PART, *COMING]
+    faults = iter([BrokerUnavailable("nobody answers")] * 2)
+
+    def take(self: Takeover, parts: list[Part]) -> tuple[dict[Part, Owned], int]:
+        for fault in faults:
+            raise fault
+        return {part: Owned(part, 0, 7, 7, None) for part in parts}, 0
+
+    monkeypatch.setattr(Takeover, "take", take)
+    assert stage.loop._assigned(COMING) == dict.fromkeys(COMING, END)
+    assert stage.loop.restoring
+    stage.loop._roll_back()
+    assert sorted(stage.loop.owned) == sorted([PART, *COMING])
+    stage.consumer.seek.assert_called_once_with(dict.fromkeys([PART, *COMING], 7))
+    given_up: Any = stage.loop._s.ledger.rolled_back
+    assert given_up.call_count == (guarantee == "exactly_once")
+    assert not stage.loop.restoring
+
+
 # -- exactly once ----------------------------------------------------------------------------------
 
 
