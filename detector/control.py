@@ -227,7 +227,9 @@ def read_to_end(
             kind = BrokerUnavailable if consumer.broker_down else BrokerError
             raise kind(
                 f"Reading {sorted(open_)} to the end stalled for {stall_s:.0f} s before the offsets "
-                f"{sorted(open_.values())}. Check that the brokers which lead these partitions are up."
+                f"{sorted(open_.values())}. Check that the brokers which lead these partitions are up. If they are, a "
+                "transaction of a producer that is gone stands open there: `kafka-transactions.sh find-hanging` names "
+                "it, and `abort` ends it."
             )
 
 
