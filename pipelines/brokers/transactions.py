@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -16,6 +18,8 @@ from .faults import ENDED, FENCED, FORBIDDEN, PURGED, REFUSED_LOGIN, UNAVAILABLE
 from .producer import KafkaProducer
 
 PAUSE_S = 0.05
+GRACE_S = 5.0
+"""How far a call of the client may go beyond its time limit before nothing more is expected of it."""
 
 
 class KafkaTransactions(KafkaProducer):
@@ -31,6 +35,7 @@ class KafkaTransactions(KafkaProducer):
         self._open = False
         self._committed = 0
         self._passing = 0  # failed for a reason that passes by itself
+        self._stuck = False  # a call does not come back
         try:
             self._try("Beginning transactions", self._client.init_transactions, request_s)
         except BrokerError:
@@ -97,12 +102,17 @@ class KafkaTransactions(KafkaProducer):
         return self._passing < self._failed
 
     def close(self) -> None:
-        """Abort what is open and release everything."""
+        """Abort what is open and release everything; what hangs in the client is left to itself."""
+        if self._stuck:
+            self._closed = True
+            return
         # The client's own close aborts, and warns where it cannot: then the broker does, by its time limit or for the
         # next producer of this id.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            super().close()
+            closing = threading.Thread(target=super().close, daemon=True)
+            closing.start()
+            closing.join(self._request_s + GRACE_S)
 
     def _begin(self) -> None:
         if not self._open:
@@ -115,7 +125,10 @@ class KafkaTransactions(KafkaProducer):
         while True:
             left = max(give_up - time.monotonic(), 0.0)
             try:
-                call(left)
+                if timeout_s:
+                    self._bounded(what, call, left)
+                else:
+                    call(left)
             except KafkaException as exception:
                 error = cause(exception)
                 if error.retriable() and left > 0.0:
@@ -130,6 +143,25 @@ class KafkaTransactions(KafkaProducer):
                 ) from None
             else:
                 return
+
+    def _bounded(self, what: str, call: Callable[[float], object], left_s: float) -> None:
+        """Call, but no longer than that: the client forgets its time limit where a coordinator goes in its midst."""
+        done: Future[object] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(call(left_s))
+            except BaseException as fault:  # for whoever waits
+                done.set_exception(fault)
+
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            done.result(left_s + GRACE_S)
+        except TimeoutError:
+            self._stuck = True
+            raise TransactionFailed(
+                f"{what} at {self._bootstrap}: the client did not come back within {left_s + GRACE_S:.1f} s."
+            ) from None
 
     def _not_taken(self, error: KafkaError, what: str) -> BrokerError:
         if error.code() not in ENDED:
