@@ -145,7 +145,10 @@ class KafkaTransactions(KafkaProducer):
                 return
 
     def _bounded(self, what: str, call: Callable[[float], object], left_s: float) -> None:
-        """Call, but no longer than that: the client forgets its time limit where a coordinator goes in its midst."""
+        """Call, but no longer than that: the client forgets its time limit where a coordinator goes in its midst.
+
+        librdkafka #5456 and #5511.
+        """
         done: Future[object] = Future()
 
         def run() -> None:
