@@ -80,7 +80,10 @@ class Takeover(NamedTuple):
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """What the cluster calls these topics; empty where that is not known."""
-        admin, found = self.broker.admin(), dict.fromkeys(topics, "")
+        found = dict.fromkeys(topics, "")
+        if not self.broker.capabilities.topic_ids:
+            return found
+        admin = self.broker.admin()
         try:
             for topic in found:
                 with suppress(UnknownTopic):  # the node that is asked may not have heard of it yet

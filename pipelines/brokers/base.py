@@ -65,6 +65,8 @@ class Capabilities(NamedTuple):
     """Transactional offsets are stored and aborted records hidden."""
     durable: bool
     """Records survive a restart of the broker."""
+    topic_ids: bool
+    """Each topic has an id that no other of its name has before or after it."""
     security: bool
     """TLS, SASL and access rights."""
     steady_groups: bool

@@ -23,6 +23,7 @@ ALL = Capabilities(
     compaction=True,
     transactions=True,
     durable=True,
+    topic_ids=True,
     security=True,
     steady_groups=True,
 )
@@ -32,6 +33,7 @@ NONE = Capabilities(
     compaction=False,
     transactions=False,
     durable=False,
+    topic_ids=False,
     security=False,
     steady_groups=False,
 )

@@ -475,6 +475,14 @@ def test_a_broker_that_goes_away_during_a_takeover_is_waited_for(
     assert not stage.loop.restoring
 
 
+def test_a_broker_that_gives_topics_no_ids_is_not_asked_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedded one in another process would not answer."""
+    stage = Stage(monkeypatch)
+    stage.broker.capabilities.topic_ids = False
+    assert stage.loop._takeover.topic_ids(["t"]) == {"t": ""}
+    stage.broker.admin.assert_not_called()
+
+
 # -- exactly once ----------------------------------------------------------------------------------
 
 
