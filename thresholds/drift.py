@@ -126,7 +126,7 @@ def _adwin() -> type[ADWIN]:
     neighbour = "river.drift.kswin"
     if neighbour not in sys.modules:
         sys.modules[neighbour] = stand_in = ModuleType(neighbour)
-        stand_in.KSWIN = None  # type: ignore[attr-defined]
+        vars(stand_in)["KSWIN"] = None
     from river.drift import ADWIN
 
     return ADWIN

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from rigs.daemon import Home, until
+from rigs.daemon import Daemon, Home, until
 from telemetry import keys, messages
 
 pytestmark = pytest.mark.kafka
@@ -21,6 +21,16 @@ QUICK = {"librdkafka": {"topic.metadata.refresh.interval.ms": 2000}}
 
 def client(home: Home) -> AdminClient:
     return AdminClient({"bootstrap.servers": home.broker.bootstrap})
+
+
+def begun(home: Home, trained: Any, records: int) -> tuple[Daemon, list[bytes], list[bytes]]:
+    """A daemon that has read the first so many records; all of them, and their keys."""
+    home.make_topics()
+    values, names = messages(trained.live), keys(trained.live)
+    daemon = home.start()
+    home.send(values[:records], names[:records])
+    home.caught_up()
+    return daemon, values, names
 
 
 def make_anew(home: Home) -> None:
@@ -50,11 +60,7 @@ def test_a_topic_that_was_made_anew_while_nobody_looked(
     """The new one is longer than what was read of the old: only its id tells them apart."""
     home = make_home(f"anew-{guarantee}")
     home.write(home.stream(guarantee=guarantee))
-    home.make_topics()
-    values, names = messages(trained.live), keys(trained.live)
-    daemon = home.start()
-    home.send(values[:1500], names[:1500])
-    home.caught_up()
+    daemon, values, names = begun(home, trained, 1500)
     daemon.stop()
     make_anew(home)
     home.send(values[1500:4500], names[1500:4500])
@@ -76,11 +82,7 @@ def test_a_topic_that_is_made_anew_under_a_daemon(make_home: Callable[..., Home]
     """Before its client has heard that it was gone."""
     home = make_home("anew-live")
     home.write(kafka=QUICK)
-    home.make_topics()
-    values, names = messages(trained.live), keys(trained.live)
-    daemon = home.start()
-    home.send(values[:3000], names[:3000])
-    home.caught_up()
+    daemon, values, names = begun(home, trained, 3000)
     make_anew(home)
     home.send(values[3000:4000], names[3000:4000])
     home.caught_up()
@@ -99,11 +101,7 @@ def test_a_topic_that_is_given_partitions_under_a_daemon(
 ) -> None:
     home = make_home("grown-live")
     home.write(kafka=QUICK)
-    home.make_topics()
-    values, names = messages(trained.live), keys(trained.live)
-    daemon = home.start()
-    home.send(values[:3000], names[:3000])
-    home.caught_up()
+    daemon, values, names = begun(home, trained, 3000)
     admin = home.broker.admin()
     admin.grow(home.topic("input"), 4)
     admin.close()
@@ -116,11 +114,7 @@ def test_a_topic_that_is_given_partitions_under_a_daemon(
 def test_what_retention_took_is_counted_to_the_record(make_home: Callable[..., Home], trained: Any) -> None:
     home = make_home("overtaken")
     home.write()
-    home.make_topics()
-    values, names = messages(trained.live), keys(trained.live)
-    daemon = home.start()
-    home.send(values[:2000], names[:2000])
-    home.caught_up()
+    daemon, values, names = begun(home, trained, 2000)
     read = home.committed()
     daemon.stop()
     home.send(values[2000:5000], names[2000:5000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from artefacts import manifest, tensors
@@ -67,7 +68,12 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_that_serves(
     good = Registry(tmp_path / "registry", "s").register(manifest(), artefact.encode(*tensors()), signer)
     other = registered(tmp_path, signer, fault)
     registry = Registry(tmp_path / "registry", "s")  # without keys
-    rulings = Rulings(settings, lambda name: registry.load(name, [trust(signer)]))  # type: ignore[arg-type, return-value]
+
+    def load(name: str) -> Any:
+        """As a daemon does, but for the compiling."""
+        return registry.load(name, [trust(signer)])
+
+    rulings = Rulings(settings, load)
 
     def promote(name: str) -> None:
         change = Promotion(id=name, author="a", reason="", created_at="2026-01-01T00:00:00Z", model=name)
