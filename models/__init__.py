@@ -8,3 +8,6 @@ import os
 os.environ["PJRT_NPROC"] = "1"
 # Two devices, each with a thread of its own, so that the scorer can have both halves of a batch computed at once.
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
+# Nothing else is looked for: an accelerator takes 8 s to begin and most of its own memory, and may round otherwise at
+# each start, for XLA takes what was fastest just then. `devices.accelerate` is for those who want it.
+os.environ["JAX_PLATFORMS"] = "cpu"

@@ -239,7 +239,7 @@ class Scorer:
         self.lags = size // width
         self.panels = int(params.whitening.mean.shape[0])
         cast = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
-        self._params = [jax.device_put(cast, device) for device in jax.devices()[:2]]
+        self._params = [jax.device_put(cast, device) for device in jax.devices("cpu")[:2]]
         self._program = _program(_Plan(self.features, chosen, self.panels == 1))
         self._rows = SHARED_BLOCK_ROWS if self.panels == 1 else OWN_BLOCK_ROWS
         self._traces_before = self._program.traces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from tocsin.models import devices, fitting, scaling
 from tocsin.models.training import EPOCHS
@@ -10,26 +11,41 @@ from tocsin.models.training import EPOCHS
 from ..bench import Found, Loop, Suite, by_turns
 from ..feed import MAIN, SEED, Shape, telemetry
 
-ENTITIES = 32
-RECORDS = 1000
-REPETITIONS = 3
-STACKS = (1, 8, 32)
-FAST = (4, 120, 1, (1, 4), Shape(4, 2))
+
+class Work(NamedTuple):
+    """How many entities of how many records, and how many at once: the second of these in other ways, too."""
+
+    entities: int
+    records: int
+    repetitions: int
+    stacks: tuple[int, ...]
+    shape: Shape
+
+
+FULL = Work(32, 1000, 3, (1, 8, 32), MAIN)
+FAST = Work(4, 120, 1, (1, 4), Shape(4, 2))
 
 
 def measure(suite: Suite) -> Found:
     """Train them to the end, in turns; what is compiled was compiled before, and the time of that is told apart."""
-    full = (ENTITIES, RECORDS, REPETITIONS, STACKS, MAIN)
-    entities, records, repetitions, stacks, shape = FAST if suite.fast else full
-    examples = _examples(entities, records, shape)
-    steps = suite.size.steps
-    found, side = devices.usable(), stacks[1]
-    ways = {f"{stack} in a loop, {len(found)} devices": (stack, len(found)) for stack in stacks}
-    ways |= {f"{side} in a loop, 1 device": (side, 1)}
+    return train(FAST if suite.fast else FULL, suite.size.steps)
+
+
+def train(work: Work, steps: int) -> Found:
+    """Train so much, by all ways."""
+    entities, shape = work.entities, work.shape
+    examples = _examples(entities, work.records, shape)
+    found, plain = devices.usable(), fitting.Recipe(steps=steps, rehearse=False)
+    side = plain._replace(stack=work.stacks[1])
+    ways = {
+        f"{stack} in a loop, devices: {len(found)}": (plain._replace(stack=stack), len(found))
+        for stack in work.stacks
+    }
+    ways[f"{side.stack} in a loop, devices: 1"] = (side, 1)
+    ways[f"{side.stack} in a loop, devices: 1, bfloat16"] = (side._replace(precision="bfloat16"), 1)
     loops: dict[str, Loop] = {}
     cold: dict[str, float] = {}
-    for name, (stack, count) in ways.items():
-        recipe = fitting.Recipe(steps=steps, rehearse=False, stack=stack)
+    for name, (recipe, count) in ways.items():
 
         def seconds(recipe: fitting.Recipe = recipe, count: int = count) -> float:
             begun = time.monotonic()
@@ -38,14 +54,14 @@ def measure(suite: Suite) -> Found:
 
         cold[name] = seconds()
         loops[name] = lambda seconds=seconds: entities / seconds()
-    rates = by_turns(loops, repetitions)
+    rates = by_turns(loops, work.repetitions)
     notes = [
         f"{name}: {entities / seen['median']:.2f} s to the end ({entities / seen['most']:.2f} to "
         f"{entities / seen['least']:.2f}), {entities / seen['median'] / EPOCHS:.3f} s an epoch, "
         f"{cold[name]:.2f} s with compiling; {seen['median']:.2f} models/s"
         for name, seen in rates.items()
     ]
-    told = f"{entities} entities of {records} records, {shape.features} x {shape.lags}, {steps} steps"
+    told = f"{entities} entities of {work.records} records, {shape.features} x {shape.lags}, {steps} steps"
     return Found([], {"notes": [told, *notes], "models_per_s": rates, "cold_s": cold})
 
 

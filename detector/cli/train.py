@@ -52,6 +52,10 @@ def train(
     min_records: Annotated[
         int | None, typer.Option("--min-records", help="Records that an entity needs.")
     ] = None,
+    accelerator: Annotated[
+        bool,
+        typer.Option("--accelerator", help="Train on JAX's accelerator; its package has to be installed."),
+    ] = False,
     nice: Annotated[bool, typer.Option("--nice", help="Give way to other processes.")] = False,
     first: Annotated[bool, typer.Option("--first", hidden=True)] = False,  # the daemon asks, see bootstrap
     config: ConfigOption = None,
@@ -70,6 +74,8 @@ def train(
         import os
 
         os.nice(NICENESS)
+    if accelerator:
+        _accelerate()
     given = {
         "thresholds.budget": budget,
         "train.seed": seed,
@@ -102,6 +108,17 @@ def train(
         print_json(_summary(trained, gathered, registered, seconds))
     else:
         _say_trained(trained, registered, seconds, from_files=bool(data or more))
+
+
+def _accelerate() -> None:
+    from ...errors import SettingsError
+    from ...models import devices
+
+    if not devices.accelerate():
+        raise SettingsError(
+            "--accelerator: JAX finds none. Install its package for yours beside Tocsin (for NVIDIA's: "
+            "pip install 'jax[cuda13]'), or train on the processor, without it."
+        )
 
 
 def _gather(

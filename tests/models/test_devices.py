@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -11,6 +14,17 @@ import pytest
 from tocsin.models import devices, fitting
 
 TWO = jax.devices()[:2]
+ASKED = """
+import json, os
+import tocsin.{first}
+import jax
+from tocsin.models import devices
+
+def told():
+    return [jax.config.jax_platforms, "PJRT_NPROC" in os.environ, jax.config.jax_default_matmul_precision]
+
+print(json.dumps([told(), devices.accelerate(), told(), jax.default_backend()]))
+"""
 
 
 def test_small_trainings_compile_for_one_device_and_long_ones_for_all() -> None:
@@ -84,3 +98,13 @@ def test_what_fails_is_raised_and_stops_the_others(count: int) -> None:
     assert "soon" in heard
     assert stopped.is_set() == (count == 2)
     assert len(heard) < 20_000
+
+
+@pytest.mark.parametrize("first", ["detector.daemon", "detector.learning"])
+def test_an_accelerator_is_looked_for_only_where_asked_for_and_then_computes_in_full(first: str) -> None:
+    script = ASKED.format(first=first)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    before, found, after, backend = json.loads(done.stdout)
+    assert before == ["cpu", True, None]
+    assert after == [None, False, "highest"]
+    assert found == (backend != "cpu")

@@ -101,6 +101,21 @@ def test_so_are_more_panels_than_the_longest_call_has_blocks(made_up_panel: Make
     assert same(scorer.score(*many.take(rows)), Scored(*(a[rows] for a in whole)))
 
 
+def test_it_is_computed_on_the_processor_whatever_there_is(
+    made_up_panel: MakePanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    found = jax.devices
+
+    def devices(backend: str | None = None) -> list[jax.Device]:
+        asked.append(backend)
+        return found(backend)
+
+    monkeypatch.setattr(jax, "devices", devices)
+    Scorer(made_up_panel(1, 3, 2))
+    assert asked == ["cpu"]
+
+
 def test_no_rows_give_no_rows(made_up_panel: MakePanel) -> None:
     for panels in (1, 3):
         out = Scorer(made_up_panel(panels, 3, 2)).score(*batch(0, 3, 2))

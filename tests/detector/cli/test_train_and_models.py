@@ -17,6 +17,7 @@ from tocsin.detector.bootstrap import TOO_FEW
 from tocsin.detector.changes import Promotion, Rollback, Versioned
 from tocsin.detector.cli import main
 from tocsin.detector.control import Artefacts, read_all
+from tocsin.models import devices
 from tocsin.pipelines.brokers import Broker, open_broker
 
 Run = Callable[..., tuple[int, str, str]]
@@ -392,6 +393,13 @@ def test_a_panel_of_chosen_members_scores_alone_and_serves_no_other_stream(
     code, _, err = run("replay", "--data", "all.parquet")
     assert code == 1
     assert "has the members half, errs, but the stream is scored by vae, half, errs, jump." in err
+
+
+def test_an_accelerator_that_is_not_there_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "accelerate", lambda: False)  # it changes what the process computes with
+    code, _, err = run("train", "--data", "all.parquet", "--accelerator")
+    assert code == 2
+    assert "--accelerator: JAX finds none" in err
 
 
 def test_an_unknown_member_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
