@@ -18,6 +18,8 @@ from ..errors import UnreadableTopic
 from .wire import Headers, Message
 
 PREFIX = "tocsin.error."
+_NAMES = ("topic", "partition", "offset", "timestamp", "reason", "detail", "stream", "version", "attempt")
+OURS = tuple(PREFIX + name for name in _NAMES)
 DETAIL_BYTES = 512
 MAX_ATTEMPTS = 5
 
@@ -36,19 +38,19 @@ class Failed(NamedTuple):
 
 def dead_letter(failed: Failed, reason: str, detail: str, stream: str, version: str) -> Message:
     """The message for the dead-letter topic."""
-    ours = {
-        "topic": failed.topic,
-        "partition": str(failed.partition),
-        "offset": str(failed.offset),
-        "timestamp": str(failed.timestamp_ms),
-        "reason": reason,
-        "detail": detail,
-        "stream": stream,
-        "version": version,
-        "attempt": str(attempt_of(failed.headers) + 1),
-    }
+    ours = (
+        failed.topic.encode(),
+        b"%d" % failed.partition,
+        b"%d" % failed.offset,
+        b"%d" % failed.timestamp_ms,
+        reason.encode(),
+        _bounded(detail),
+        stream.encode(),
+        version.encode(),
+        b"%d" % (attempt_of(failed.headers) + 1),
+    )
     headers: Headers = [(name, value) for name, value in failed.headers or () if not name.startswith(PREFIX)]
-    headers += [(PREFIX + name, _bounded(text)) for name, text in ours.items()]
+    headers.extend(zip(OURS, ours, strict=True))
     return Message(failed.key, failed.value, headers)
 
 

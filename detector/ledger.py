@@ -75,9 +75,10 @@ class Ledger:
         metrics.add(defs.INCIDENTS_OPENED, opened, stream)
         metrics.add(defs.INCIDENTS_HELD, held, stream)
 
-    def refused(self, reason: str, sent: bool) -> None:
-        """A message that could not be used; `sent` to the dead letters, or only counted after too many rounds."""
-        self._metrics.add(defs.DEAD_LETTERS, 1, self._stream, reason if sent else "looping")
+    def refused(self, counts: Mapping[str, int]) -> None:
+        """Messages that could not be used, by reason."""
+        for reason, count in counts.items():
+            self._metrics.add(defs.DEAD_LETTERS, count, self._stream, reason)
 
     def alerts(self, alerts: Iterable[Alert]) -> None:
         """Alerts that were handed to the producer."""

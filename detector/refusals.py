@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from .settings import Decode
 
 log = logging.getLogger(__name__)
 
+LOOPING = "looping"
+"""Counted in place of its reason: a message that has come back too often and is written no more."""
 FAR_AHEAD = "its event time is far ahead of its entity's newest, and the records after it do not agree"
 
 TURNED = {
@@ -47,15 +50,18 @@ class Refusals:
         if outcome is not None:
             far = np.unique(read.message[outcome.refused])  # a message may hold several measurements
             bad += [(int(message), "time_far_ahead", FAR_AHEAD) for message in far]
+        counts: Counter[str] = Counter()
         for message, reason, detail in bad:
-            self._ledger.refused(reason, self._outbox.refuse(batch, message, reason, detail))
+            counts[reason if self._outbox.refuse(batch, message, reason, detail) else LOOPING] += 1
             self._reasons[reason] = self._reasons.get(reason, 0) + 1
         unusable = {message for message, _, _ in bad}
         for message, why in self._turned(read, outcome).items():
             if message in unusable:
                 continue
-            self._ledger.refused(why.reason, self._outbox.refuse(batch, message, why.reason, TURNED[why]))
+            told = self._outbox.refuse(batch, message, why.reason, TURNED[why])
+            counts[why.reason if told else LOOPING] += 1
             self._say_once((batch.topic[message], batch.partition[message]), why.reason, TURNED[why])
+        self._ledger.refused(counts)
         if self._reasons:  # before the first one every breaker stands as it began
             self._judge(batch, unusable)
 

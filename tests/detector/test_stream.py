@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from itertools import pairwise
 from types import SimpleNamespace
@@ -389,14 +390,14 @@ class Letters:
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, str]] = []
-        self.counted: list[str] = []
+        self.counted: Counter[str] = Counter()
 
     def refuse(self, found: Batch, message: int, reason: str, detail: str) -> bool:
         self.sent.append((message, reason))
         return True
 
-    def refused(self, reason: str, sent: bool) -> None:
-        self.counted.append(reason)
+    def refused(self, counts: Mapping[str, int]) -> None:
+        self.counted.update(counts)
 
 
 def test_new_entities_without_a_place_are_dead_letters_said_once_that_trip_no_breaker(
@@ -413,7 +414,7 @@ def test_new_entities_without_a_place_are_dead_letters_said_once_that_trip_no_br
     for _ in range(5):
         refusals.send(batch(5, 6, 7, 8), read, outcome)
     assert letters.sent[1:3] == [(1, "entities_full"), (3, "too_many_new")]
-    assert (letters.counted.count("entities_full"), letters.counted.count("too_many_new")) == (5, 5)
+    assert letters.counted == {"empty": 1, "entities_full": 5, "too_many_new": 5}
     said = [record for record in caplog.records if record.name.endswith("refusals")]
     assert [record.reason for record in said] == ["entities_full", "too_many_new"]  # type: ignore[attr-defined]
     for _ in range(5):
