@@ -22,6 +22,7 @@ from .. import __version__
 from ..errors import TocsinError
 from ..pipelines.brokers import Broker, open_broker
 from . import metric_defs as defs
+from .allocator import give_back
 from .clocks import Clocks
 from .control import artefacts_of, publish
 from .http import Server, Sources
@@ -41,6 +42,9 @@ with Python's own 5 ms the worker waited as long as it worked."""
 GARBAGE = 100_000
 """Objects after which the collector looks for cycles. Records leave none behind; a batch of them is some thousands of
 objects, at which Python's own 700 would look several times."""
+
+GIVE_BACK_S = 10.0
+"""How often memory that is free goes back to the system."""
 
 
 class Daemon:
@@ -93,10 +97,14 @@ class Daemon:
         log.info("listening", extra={"url": self.server.url, "metrics": f"{self.server.url}/metrics"})
         for runner in self.runners:
             runner.thread.start()
+        given_back = self._clocks.monotonic()
         try:
             while not self._stopping.asked() and all(runner.thread.is_alive() for runner in self.runners):
                 self._wake.wait(0.5)
                 self._wake.clear()
+                if self._clocks.monotonic() - given_back >= GIVE_BACK_S:
+                    give_back()
+                    given_back = self._clocks.monotonic()
                 self.metrics.set(defs.READY, float(self._ready() is None))
                 if self._reload.is_set():
                     self._reload.clear()

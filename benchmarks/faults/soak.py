@@ -40,12 +40,13 @@ from .stage import GUARANTEES, SESSION_MS, Crowd, Guarantee, Stage
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "soak.md"
 MARK = "<!-- what follows is written by `make soak` -->\n"
 CROWD = Crowd(entities=200, every=2_000, turns=4)
+BROKER_KILLED = "broker killed (-9)"
 COMPRESSION = "lz4"
 """Of records and scores: an hour of them is tens of gigabytes."""
 TICK_S, SAMPLE_S, SCRAPES = 0.01, 2.0, 7
 """How often records are sent and the process is looked at; every so many looks it is scraped, too."""
-SHAKEN = 0.25
-"""The share of the time in which daemons are disturbed."""
+SHAKEN, LOOKED_AT = 0.2, 0.25
+"""The share of the time in which daemons are disturbed, and from which on the last one's memory is looked at."""
 OFTEN_S, SELDOM_S = (20.0, 60.0), (90.0, 240.0)
 """From one fault to the next, in that time and after it."""
 STALL_S, AWAY_S, ABUSE_S = 8.0, 5.0, 10.0
@@ -192,7 +193,7 @@ class Faults:
         self._home, self._rig, self._random = home, rig, chance
         self._to_broker: dict[str, Callable[[], None]] = {
             "broker suspended": self._stall,
-            "broker killed (-9)": self._broker_killed,
+            BROKER_KILLED: self._broker_killed,
             "HTTP abused": self._abuse,
         }
         self._to_all = {
@@ -215,10 +216,13 @@ class Faults:
             time.sleep(max(min(pause, left), 0.0))
             if left <= pause:
                 return
-            name = self._random.choice(sorted(choice))
-            choice[name]()
-            self.done[name] += 1
-            assert self.daemon.code is None, f"after `{name}`: {self.daemon.tail()}"
+            self.do(self._random.choice(sorted(choice)))
+
+    def do(self, name: str) -> None:
+        """One fault, by its name."""
+        self._to_all[name]()
+        self.done[name] += 1
+        assert self.daemon.code is None, f"after `{name}`: {self.daemon.tail()}"
 
     def _killed(self) -> None:
         self.daemon.kill()
@@ -304,7 +308,10 @@ def soak(stage: Stage, seconds: float, guarantee: Guarantee) -> tuple[list[Bar],
     faults, began = Faults(home, stage.rig, stage.random), time.monotonic()
     faults.until(began + SHAKEN * seconds, daemons=True)
     say(f"the last daemon from here on; so far {dict(faults.done)}")
-    calm, survivor = time.monotonic(), faults.daemon
+    survivor = faults.daemon
+    faults.do(BROKER_KILLED)  # what a daemon keeps of an outage it keeps once
+    faults.until(began + LOOKED_AT * seconds, daemons=False)
+    calm = time.monotonic()
     faults.until(began + seconds, daemons=False)
     watch.end()
     sender.end()

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from datetime import datetime
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import tocsin
 from tocsin.detector import daemon as module
 from tocsin.detector.clocks import Clocks
 from tocsin.detector.daemon import Daemon
 from tocsin.detector.settings import Http, Settings, Stream
+from tocsin.detector.stopping import Stopping
 
 
 @pytest.fixture
@@ -49,6 +51,23 @@ def test_the_process_leaves_without_waiting_for_them(stuck: Daemon, monkeypatch:
     monkeypatch.setattr(module.logging, "shutdown", MagicMock())
     module.run(stuck.settings)
     left.assert_called_once_with(0)
+
+
+def test_memory_that_is_free_goes_back_to_the_system_now_and_then(
+    stuck: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stuck, "_stopping", Stopping(time.monotonic))
+    monkeypatch.setattr(stuck, "_wake", MagicMock())
+    given = []
+
+    def give_back() -> None:
+        given.append(stuck._clocks.monotonic())
+        if len(given) == 3:
+            stuck.stop()
+
+    monkeypatch.setattr(module, "give_back", give_back)
+    stuck.run()
+    assert np.diff(given).min() >= module.GIVE_BACK_S
 
 
 def test_the_answer_says_who_gives_it(stuck: Daemon) -> None:
