@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tocsin.models import devices
+from tocsin.models import devices  # before JAX, which it tells of its devices
 
 from . import report, roofline
 from .cases import training

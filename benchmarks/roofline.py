@@ -1,4 +1,4 @@
-"""What JAX's devices can do at all, and how near to it the scorer comes."""
+"""What JAX's devices can do at all, and how near to it the scorer comes. JAX is to be imported by tocsin first."""
 
 from __future__ import annotations
 

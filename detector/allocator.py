@@ -1,7 +1,7 @@
 """What the C library keeps of memory that was freed, given back to the system.
 
-After a backlog glibc keeps what the client's threads had in hand, spread over an arena of each: a daemon whose broker
-was away four times for some seconds held 717 MiB, 442 before; so it holds 490, as after the first.
+After a backlog glibc keeps what the client's threads had in hand, spread over an arena of each. A daemon whose broker
+was away four times for some seconds went from 442 MiB to 717; with this it holds 490 after the first and the ninth.
 """
 
 from __future__ import annotations
