@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ import jax
 from tocsin.models import devices
 
 def told():
-    return [jax.config.jax_platforms, "PJRT_NPROC" in os.environ, jax.config.jax_default_matmul_precision]
+    return [jax.config.jax_platforms, os.environ["PJRT_NPROC"], jax.config.jax_default_matmul_precision]
 
 print(json.dumps([told(), devices.accelerate(), told(), jax.default_backend()]))
 """
@@ -105,6 +106,6 @@ def test_an_accelerator_is_looked_for_only_where_asked_for_and_then_computes_in_
     script = ASKED.format(first=first)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     before, found, after, backend = json.loads(done.stdout)
-    assert before == ["cpu", True, None]
-    assert after == [None, False, "highest"]
+    assert before == ["cpu", "1", None]
+    assert after == [None, str(os.cpu_count()), "highest"]
     assert found == (backend != "cpu")
