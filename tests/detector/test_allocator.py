@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tocsin.detector import allocator
 from tocsin.detector.allocator import give_back
 
 PIECES, PIECE = 64 * 1024, 1024
@@ -18,8 +19,6 @@ def resident() -> int:
 
 def test_what_lies_free_between_pieces_that_are_held_is_given_back() -> None:
     libc = ctypes.CDLL(None)
-    if not hasattr(libc, "malloc_trim"):
-        pytest.skip("not glibc")
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
     libc.free.argtypes = (ctypes.c_void_p,)
     pieces = [libc.malloc(PIECE) for _ in range(PIECES)]
@@ -33,3 +32,11 @@ def test_what_lies_free_between_pieces_that_are_held_is_given_back() -> None:
     assert before - resident() > PIECES * PIECE // 2
     for piece in held:
         libc.free(piece)
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    allocator._trim.cache_clear()
+    give_back()
+    monkeypatch.undo()
+    allocator._trim.cache_clear()
