@@ -30,6 +30,7 @@ STREAM = "fleet"
 TOPIC = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(LARGEST_MESSAGE)}
 READY_S = 180.0
 POLL_S = 0.5
+DAEMON, EAGER = "tocsin.detector.cli", "benchmarks.eager"
 BUDGET = "20/day"
 WINDOW, LEAST = 16, 100
 
@@ -127,13 +128,15 @@ class Reading(NamedTuple):
 class Service:
     """A running daemon."""
 
-    def __init__(self, settings: Settings, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, log: Path, environment: Mapping[str, str], program: str = DAEMON
+    ) -> None:
         self.settings = settings
         self._log = log
         self.ready_s = float("nan")
         self._begun = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tocsin.detector.cli", "run", "--config", str(settings.file)],
+            [sys.executable, "-m", program, "run", "--config", str(settings.file)],
             stdout=log.open("wb"),
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
@@ -230,7 +233,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, environment: Mapping[str, str] | None = None) -> Iterator[Service]:
+def running(
+    settings: Settings, environment: Mapping[str, str] | None = None, program: str = DAEMON
+) -> Iterator[Service]:
     """Make the topics of the settings and run a daemon until the end of the block."""
     stream = settings.streams[0]
     make_topic(settings.kafka.bootstrap, stream.alerts)
@@ -239,7 +244,7 @@ def running(settings: Settings, environment: Mapping[str, str] | None = None) ->
     broker.close()
     if not report.good:
         raise RuntimeError(str(report.findings))
-    service = Service(settings, Path(str(settings.file)).with_suffix(".log"), environment or {})
+    service = Service(settings, Path(str(settings.file)).with_suffix(".log"), environment or {}, program)
     try:
         service.wait()
         yield service

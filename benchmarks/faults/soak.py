@@ -284,7 +284,7 @@ def main() -> int:
     report.write(told.out, "soak", "full" if told.minutes >= 60 else "short", where, bars, measured)
     lines = [
         *report.head(where),
-        f"{told.minutes:g} minutes, `{told.guarantee}`, seed {told.seed}.",
+        f"{time.strftime('%-d %B %Y', time.gmtime())}, {told.minutes:g} minutes, `{told.guarantee}`, seed {told.seed}.",
         "",
         *(f"- {note}" for note in measured["notes"]),
         "",
