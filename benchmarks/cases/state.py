@@ -57,7 +57,6 @@ def restore(suite: Suite) -> Found:
             if time.monotonic() > give_up:
                 raise RuntimeError("the state was not written")
             time.sleep(service.POLL_S)
-        running.kill()  # what it would write at the end is not asked for
     topic = settings.streams[0].changelog
     loops = {
         "entities read": lambda: entities / _read_s(bench, topic, entities),

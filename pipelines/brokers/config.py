@@ -33,6 +33,9 @@ CONSUMER: dict[str, Any] = {
     "auto.offset.reset": "error",
     "isolation.level": "read_committed",
     "partition.assignment.strategy": "cooperative-sticky",
+    # A member hears of a rebalance with its next heartbeat, and no offset can be committed until all have heard: with
+    # the default of 3 s partitions that stay stood still for as long.
+    "heartbeat.interval.ms": 300,
 }
 
 READER: dict[str, Any] = {
