@@ -22,6 +22,7 @@ from .crowds import crowd, model_of_alike
 OVERHEAD, READING, PAUSE_S = 0.1, 0.5, 1.0
 OFTEN, HARDLY = 'snapshot_every = "1s"', 'snapshot_every = "1d"'
 SOON, SOON_FAST = 'snapshot_every = "2m"', 'snapshot_every = "10s"'
+"""Late enough that all records have been read by then."""
 WRITTEN_S = 600.0
 SNAPSHOTS = "tocsin_state_snapshots_total"
 ENTITIES, FEW = 1_000_000, 1_000
@@ -126,6 +127,7 @@ def rebalance(suite: Suite) -> Found:
         while sum(map(len, told_ms.values())) < len(records):
             if time.monotonic() > give_up:
                 raise RuntimeError("not all records were scored")
+            time.sleep(service.POLL_S)
             told_ms = _told_ms(bench, scores)
     pauses = {part: float(np.diff(np.unique(told_ms[part])).max()) / 1e3 for part in kept}
     note = "longest pauses of the partitions that stayed, s: " + ", ".join(

@@ -21,7 +21,7 @@ from .mock import NO_RESPONSE, MockCluster, Request
 
 # The mock group waits for its members by their session, so a short one keeps rebalances short; and a fetch
 # that waits is not woken by a new record, as it would be in Kafka.
-DEFAULTS: Table = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500, "fetch.wait.max.ms": 20}
+DEFAULTS: Table = {"session.timeout.ms": 6000, "fetch.wait.max.ms": 20}
 
 
 class EmbeddedAdmin(KafkaAdmin):

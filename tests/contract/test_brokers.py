@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -368,6 +370,41 @@ def test_two_members_share_partitions_and_nothing_is_read_by_both(
     assert sorted(seen if steady else set(seen)) == [(part, at) for part in range(4) for at in range(20)]
     one.close()
     two.close()
+
+
+@pytest.mark.kafka
+def test_whoever_keeps_partitions_goes_on_committing_while_another_member_joins(
+    kafka_broker: KafkaBroker, kafka_topic: TopicFactory, group: str
+) -> None:
+    """By default members hear of a rebalance after up to 3 s, and until all have heard no commit comes back."""
+    name, over, longest = kafka_topic(partitions=4), threading.Event(), [0.0]
+    fill(kafka_broker, name, 4000, partitions=4)
+    one, two = (kafka_broker.consumer(group, start="earliest") for _ in range(2))
+
+    def read(consumer: Consumer) -> None:
+        batch = consumer.consume(1, 0.05)
+        after = {(name, part): at + 1 for part, at in zip(batch.partition, batch.offset, strict=True)}
+        with contextlib.suppress(CommitRefused):  # of one that is going
+            consumer.commit(after)
+
+    def stay() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            read(one)
+            if len(two.assignment) < 2:
+                longest[0] = max(longest[0], time.monotonic() - began)
+
+    one.subscribe([name])
+    poll_until(lambda: len(one.assignment) == 4, one)
+    staying = threading.Thread(target=stay)
+    staying.start()
+    two.subscribe([name])
+    poll_until(lambda: len(two.assignment) == 2, two)
+    over.set()
+    staying.join()
+    one.close()
+    two.close()
+    assert longest[0] < 2.0
 
 
 def test_a_commit_for_a_partition_of_another_member_is_refused(
