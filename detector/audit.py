@@ -60,7 +60,8 @@ def _restored(broker: Broker, stream: Stream) -> dict[Part, Restored]:
     parts = [
         (topic, p) for topic in stream.scored if topic in topics for p in range(topics[topic].partitions)
     ]
-    return read_changelog(broker, stream.changelog, parts, lambda: None)
+    found = read_changelog(broker, stream.changelog, parts, lambda: None)
+    return {part: found.restored(*part) for part in parts}
 
 
 class AuditEntry(NamedTuple):

@@ -29,8 +29,8 @@ import numpy as np
 from .arrays import Array, Arrays, pack
 from .wire import checked_line
 
-SCHEMA_VERSION = "1.2"
-"""1.0 had no `what` and `action` in decisions, and no shifts and outages; 1.1 no writers and owners."""
+SCHEMA_VERSION = "1.3"
+"""1.0 had no `what` and `action` in decisions, and no shifts and outages; 1.1 no writers and owners; 1.2 no zstd."""
 PIECE_BYTES = 512 * 1024  # half of Kafka's default message.max.bytes, so no broker setting is needed
 Pair = tuple[bytes, bytes | None]
 T = TypeVar("T")

@@ -109,7 +109,7 @@ class _Piece(NamedTuple):
     id: int
     writer: int
     pieces: int
-    payload: bytes
+    payload: memoryview
 
 
 @dataclass
@@ -214,7 +214,7 @@ def _feed_piece(pieces: dict[tuple[str, int], _Piece], detail: str, value: bytes
         return
     if len(value) < PIECE.size + CRC.size:
         raise corrupt(what, "it is shorter than its header")
-    head, payload = value[: PIECE.size], value[PIECE.size + CRC.size :]
+    head, payload = value[: PIECE.size], memoryview(value)[PIECE.size + CRC.size :]
     magic, major, _, _, number, writer, at, count = PIECE.unpack(head)
     (crc,) = CRC.unpack_from(value, PIECE.size)
     if magic == PIECE_MAGIC and major > PIECE_MAJOR:

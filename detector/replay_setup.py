@@ -95,8 +95,8 @@ def prepare(
             spans = _spans(broker, stream, parse_when(since), parse_when(until))
             if model is None and changes is None and in_force is None:
                 found = read_changelog(broker, stream.changelog, list(spans), lambda: None)
-                for part, restored in found.items():
-                    written += of_changelog(part, restored.applied)
+                for part in spans:
+                    written += of_changelog(part, found.restored(*part).applied)
             tapes += [
                 kafka_tape(broker, reader, part, begin, end, lambda: None)
                 for part, (begin, end) in spans.items()

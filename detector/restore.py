@@ -32,8 +32,8 @@ class Recovered(NamedTuple):
 
 def read_changelog(
     broker: Broker, topic: str, parts: list[Part], beat: Callable[[], None]
-) -> dict[Part, Restored]:
-    """What the changelog holds of input partitions, read to its ends as they are now. `beat` is called meanwhile.
+) -> Restorer:
+    """The changelog of input partitions, read to its ends as they are now. `beat` is called meanwhile.
 
     The ends are those of all that was appended: brokers say that a transaction is committed before its records can be
     read, and what an earlier owner committed has to be waited for.
@@ -49,7 +49,7 @@ def read_changelog(
             beat()
             for key, value in zip(batch.key, batch.value, strict=True):
                 restorer.feed(key, value)
-        return {part: restorer.restored(*part) for part in parts}
+        return restorer
     finally:
         consumer.close()
         whole.close()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..errors import BrokerUnavailable, UnknownTopic
 from ..pipelines.brokers.base import Broker, Consumer, Part
 from .applying import Applier
-from .changelog import encode_owner, key_of
+from .changelog import Applied, encode_owner, key_of
 from .checkpoints import SETTLE_S, Checkpoints
 from .clocks import Clocks
 from .outbox import Outbox
@@ -53,11 +53,14 @@ class Takeover(NamedTuple):
         stored = self._stored(parts)
         if not self.outbox.transactional:
             self._own(parts)
-        restored = read_changelog(self.broker, self.changelog, parts, self.recovery.beat)
+        changelog = read_changelog(self.broker, self.changelog, parts, self.recovery.beat)
         owned: dict[Part, Owned] = {}
+        fresh: list[Owned] = []
+        overruled: list[tuple[Part, Applied]] = []
         replayed = 0
-        for part in parts:
-            found = recovered(restored[part])
+        for part in parts:  # one after another: what is restored of one is gone before the next is unpacked
+            restored = changelog.restored(*part)
+            found = recovered(restored)
             anew = found.of_another(ids[part[0]])
             one, count = self.recovery.recover(part, found, None if anew else stored[part])
             one.snapshot_at, one.topic_id = self.clocks.monotonic(), ids[part[0]]
@@ -65,17 +68,20 @@ class Takeover(NamedTuple):
                 self.begin_anew(one, self.consumer.begin_offsets([part])[part])
             owned[part] = one
             replayed += count
-            if restored[part].torn:
+            if restored.torn:
                 log.warning(
                     "the newest snapshot was not whole; the one before it is used", extra={"part": part}
                 )
             self.applier.act_pending(one, one.next_offset)
+            if restored.snapshot is None:
+                fresh.append(one)
+            overruled += [(part, change) for change in restored.overruled]
+            del restored, found
         if self.outbox.transactional:  # what is open could not be read back, and no earlier owner can write
             self._own(parts)
-        for part in parts:
-            for change in restored[part].overruled:
-                self.outbox.record(part, (key_of(part[0], change), None))
-        self._begin([one for part, one in owned.items() if restored[part].snapshot is None])
+        for part, change in overruled:
+            self.outbox.record(part, (key_of(part[0], change), None))
+        self._begin(fresh)
         return owned, replayed
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:

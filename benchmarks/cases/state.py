@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
+from tocsin.detector.changelog_fold import Restored
 from tocsin.detector.restore import read_changelog
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
@@ -76,16 +77,18 @@ def _read_s(bench: Bench, topic: str, entities: int) -> float:
     """Seconds to read all state out of a changelog, as the daemon does."""
     broker = KafkaBroker(bench.bootstrap)
     begun = time.perf_counter()
-    restored = read_changelog(
-        broker, topic, [(bench.topic, number) for number in range(PARTITIONS)], lambda: None
-    )
+    parts = [(bench.topic, number) for number in range(PARTITIONS)]
+    changelog = read_changelog(broker, topic, parts, lambda: None)
+    known = sum(_entities(changelog.restored(*part)) for part in parts)
     seconds = time.perf_counter() - begun
     broker.close()
-    snapshots = [one.snapshot for one in restored.values()]
-    known = sum(len(one.entities) for one in snapshots if one is not None)
     if known != entities:
         raise RuntimeError(f"{known} entities are in the changelog of {entities}")
     return seconds
+
+
+def _entities(restored: Restored) -> int:
+    return 0 if restored.snapshot is None else len(restored.snapshot.entities)
 
 
 def _consumed_s(bench: Bench, topic: str) -> float:

@@ -78,7 +78,7 @@ def feedback(
             change = feedback_of(messages, chosen.name, said[0], expected, author, reason)
         given = given_by(known, change)
         part = (given.about.topic, given.about.partition)
-        restored = read_changelog(broker, chosen.changelog, [part], lambda: None)[part]
+        restored = read_changelog(broker, chosen.changelog, [part], lambda: None).restored(*part)
         effect = preview(restored.snapshot, given)
         version = None if dry_run else publish(broker, chosen.control, change, artefacts)
     if json:

@@ -2,9 +2,11 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,14 +92,42 @@ def test_impossible_field_tables(fields: str) -> None:
         unpack(crafted(f'{{"fields":{fields}}}'.encode(), bytes(8), 8), "x")
 
 
-def test_a_small_message_cannot_ask_for_all_memory() -> None:
-    bomb = zlib.compress(bytes(50_000_000), 9)
-    with pytest.raises(StateError, match="longer or shorter"):
-        unpack(crafted(b'{"fields":[["a","|u1",[100]]]}', bomb, 100, 1), "x")
+def zstd(plain: bytes) -> bytes:
+    return pa.compress(plain, "zstd", asbytes=True)
+
+
+@pytest.mark.parametrize(("codec", "fold"), [(1, lambda plain: zlib.compress(plain, 9)), (2, zstd)])
+def test_a_small_message_cannot_ask_for_all_memory(codec: int, fold: Callable[[bytes], bytes]) -> None:
+    bomb = fold(bytes(50_000_000))
+    with pytest.raises(StateError, match="longer or shorter|does not decompress"):
+        unpack(crafted(b'{"fields":[["a","|u1",[100]]]}', bomb, 100, codec), "x")
+    with pytest.raises(StateError, match="shorter than it says"):
+        unpack(crafted(b'{"fields":[["a","|u1",[100]]]}', fold(bytes(100)), 1 << 50, codec), "x")
+
+
+@pytest.mark.parametrize(("codec", "fold"), [(1, zlib.compress), (2, zstd)])
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_body_of_another_length_than_it_says(codec: int, fold: Callable[[bytes], bytes], off: int) -> None:
+    table = f'{{"fields":[["a","|u1",[{100 + off}]]]}}'.encode()
+    with pytest.raises(StateError, match="x cannot be restored: its body"):
+        unpack(crafted(table, fold(bytes(range(100))), 100 + off, codec), "x")
+
+
+def test_what_was_compressed_with_zlib_is_read() -> None:
+    """Until major 2."""
+    table, plain = b'{"fields":[["a","<i4",[3]],["b","|u1",[2]]]}', struct.pack("<3i2B", 1, -2, 3, 4, 5)
+    found = unpack(crafted(table, zlib.compress(plain, 1), len(plain), 1), "x").arrays
+    assert [found["a"].tolist(), found["b"].tolist()] == [[1, -2, 3], [4, 5]]
+
+
+def test_as_much_as_can_be_folded_is_unfolded() -> None:
+    """The bound on what a byte can stand for refuses no array that was packed."""
+    zeros = np.zeros(1 << 26, np.uint8)
+    assert not unpack(pack({"a": zeros}), "x").arrays["a"].any()
 
 
 def test_a_newer_major_is_named_and_additions_ignored() -> None:
-    with pytest.raises(StateError, match="x has the state format 2, newer than the 1"):
-        unpack(crafted(b"{}", b"", 0, major=2), "x")
+    with pytest.raises(StateError, match="x has the state format 3, newer than the 2"):
+        unpack(crafted(b"{}", b"", 0, major=3), "x")
     table = b'{"fields":[["a","|u1",[2],"more"]],"later":{"x":1}}'
     assert unpack(crafted(table, b"\x01\x02", 2), "x").arrays["a"].tolist() == [1, 2]

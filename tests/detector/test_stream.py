@@ -190,7 +190,7 @@ def recovering(
 ) -> Callable[[], dict[Part, int]]:
     """An assignment of two partitions, each with a silent replay in which something happens."""
     parts = COMING
-    monkeypatch.setattr(takeover, "read_changelog", lambda *_: {part: restored() for part in parts})
+    monkeypatch.setattr(takeover, "read_changelog", lambda *_: SimpleNamespace(restored=lambda *_: restored()))
     stage.consumer.committed.return_value = dict.fromkeys(parts, 7)
 
     def recover(part: Part, found: Recovered, committed: int | None) -> tuple[Owned, int]:
@@ -221,9 +221,12 @@ def test_who_owns_partitions_is_acknowledged_before_their_state_is_read(
     assigned = recovering(stage, monkeypatch, lambda: done.append("restored"))
     stale = Applied(partition=1, first_offset=60, version=5, config_hash="", writer=9)
 
-    def read(*_: object) -> dict[Part, Restored]:
+    def of(topic: str, partition: int) -> Restored:
+        return restored()._replace(overruled=(stale,) if partition == 1 else ())
+
+    def read(*_: object) -> SimpleNamespace:
         done.append("read")
-        return {part: restored()._replace(overruled=(stale,) if part == ("t", 1) else ()) for part in COMING}
+        return SimpleNamespace(restored=of)
 
     monkeypatch.setattr(takeover, "read_changelog", read)
     assigned()
