@@ -30,9 +30,7 @@ class Recovered(NamedTuple):
         return bool(before and topic_id) and before != topic_id
 
 
-def read_changelog(
-    broker: Broker, topic: str, parts: list[Part], beat: Callable[[], None]
-) -> Restorer:
+def read_changelog(broker: Broker, topic: str, parts: list[Part], beat: Callable[[], None]) -> Restorer:
     """The changelog of input partitions, read to its ends as they are now. `beat` is called meanwhile.
 
     The ends are those of all that was appended: brokers say that a transaction is committed before its records can be

@@ -190,7 +190,9 @@ def recovering(
 ) -> Callable[[], dict[Part, int]]:
     """An assignment of two partitions, each with a silent replay in which something happens."""
     parts = COMING
-    monkeypatch.setattr(takeover, "read_changelog", lambda *_: SimpleNamespace(restored=lambda *_: restored()))
+    monkeypatch.setattr(
+        takeover, "read_changelog", lambda *_: SimpleNamespace(restored=lambda *_: restored())
+    )
     stage.consumer.committed.return_value = dict.fromkeys(parts, 7)
 
     def recover(part: Part, found: Recovered, committed: int | None) -> tuple[Owned, int]:
