@@ -30,7 +30,8 @@ from .arrays import Array, Arrays, pack
 from .wire import checked_line
 
 SCHEMA_VERSION = "1.3"
-"""1.0 had no `what` and `action` in decisions, and no shifts and outages; 1.1 no writers and owners; 1.2 no zstd."""
+"""1.0 had no `what` and `action` in decisions, and no shifts and outages; 1.1 no writers and owners;
+1.2 no zstd and no number of entities."""
 PIECE_BYTES = 512 * 1024  # half of Kafka's default message.max.bytes, so no broker setting is needed
 Pair = tuple[bytes, bytes | None]
 T = TypeVar("T")
@@ -98,6 +99,8 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True):
     next_offset: int
     pieces: int
     crc: int
+    entities: int = 0
+    """How many it holds; 0 also where a version before 1.3 wrote it."""
 
 
 class Marker(Complete, frozen=True, kw_only=True):
@@ -191,6 +194,7 @@ def encode_snapshot(
         next_offset=snapshot.next_offset,
         pieces=len(cuts),
         crc=zlib.crc32(body),
+        entities=len(snapshot.entities),
         previous=previous and _complete(previous),
     )
     pairs.append((f"{prefix}snapshot".encode(), checked_line(msgspec.json.encode(marker))))

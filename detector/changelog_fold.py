@@ -170,6 +170,11 @@ class Restorer:
         """The input partitions that anything is known of."""
         return sorted(self._parts)
 
+    def entities(self, topic: str, partition: int) -> int:
+        """How many entities the newest snapshot of an input partition holds, as its marker says."""
+        partial = self._parts.get((topic, partition))
+        return partial.marker.entities if partial and partial.marker else 0
+
     def restored(self, topic: str, partition: int) -> Restored:
         """What is known of an input partition. `snapshot` is None for a fresh one."""
         partial = self._parts.get((topic, partition), _Partial())

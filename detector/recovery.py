@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
@@ -37,6 +37,11 @@ class Recovery(NamedTuple):
     """Called while it goes on; what it raises ends the replay."""
     worker: Executor
     """Takes records through the chain while the next are read."""
+
+    def make_room(self, entities: Sequence[int]) -> None:
+        """Room for the entities of partitions that are to be recovered, at once: arrays that grow are copied."""
+        most = self.chain.state.limits.entities
+        self.chain.state.reserve(sum(min(count, most) for count in entities))
 
     def recover(self, part: Part, found: Recovered, committed: int | None) -> tuple[Owned, int]:
         """Bring a partition to the offset at which it goes on; returns it and the records replayed.

@@ -148,9 +148,9 @@ class StreamState:
             }
         return self.parts.index(name)
 
-    def reserve(self) -> None:
-        """Make room for every slot that has been given out."""
-        needed = self.table.size
+    def reserve(self, more: int = 0) -> None:
+        """Make room for every slot that has been given out, and so many more."""
+        needed = self.table.size + more
         held = capacity(self.window)
         if needed > held:
             room = max(needed, held + held // 2)
@@ -326,7 +326,7 @@ def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.Decisi
     if entity not in snapshot.entities:
         return None
     row = snapshot.entities.index(entity)
-    mine = {name: array[row : row + 1] for name, array in snapshot.slots.items()}
+    mine = {name: array[row : row + 1].copy() for name, array in snapshot.slots.items()}
     members = mine.get("decision.fast", np.zeros((1, 0))).shape[-1]
     fresh = decisions.init(1, members)
     found: decisions.DecisionState = _typed(fresh, "decision", mine, 1, *part)
@@ -356,24 +356,28 @@ def _plain(arrays: dict[str, NDArray[Any]]) -> Arrays:
 
 
 def _typed(fresh: Any, name: str, arrays: Arrays, rows: int, topic: str, partition: int) -> Any:
-    """The state `fresh` is a row of, out of plain arrays."""
+    """The state `fresh` is a row of, out of plain arrays, which it may share."""
     columns = []
     for field, column in zip(fresh._fields, fresh, strict=True):
         key = f"{name}.{field}"
+        if column.dtype.names is None:
+            columns.append(_usable(arrays, key, rows, column, topic, partition))
+            continue
         restored = np.empty((rows, *column.shape[1:]), column.dtype)
-        parts = (
-            {key: restored}
-            if column.dtype.names is None
-            else {f"{key}.{sub}": restored[sub] for sub in column.dtype.names}
-        )
-        for part, into in parts.items():
-            found = arrays.get(part)
-            if found is None or (found.shape, found.dtype) != (into.shape, into.dtype):
-                there = "it is not there" if found is None else f"it is {found.dtype}{list(found.shape)}"
-                raise StateError(
-                    f"The snapshot of {topic}/{partition} has no usable field {part} ({there}). It was written by "
-                    "another version of tocsin; go back to that version, or start a stream with a new name."
-                )
-            into[:] = found
+        for sub in column.dtype.names:
+            restored[sub] = _usable(arrays, f"{key}.{sub}", rows, column[sub], topic, partition)
         columns.append(restored)
     return type(fresh)(*columns)
+
+
+def _usable(
+    arrays: Arrays, key: str, rows: int, row: NDArray[Any], topic: str, partition: int
+) -> NDArray[Any]:
+    found = arrays.get(key)
+    if found is None or (found.shape, found.dtype) != ((rows, *row.shape[1:]), row.dtype):
+        there = "it is not there" if found is None else f"it is {found.dtype}{list(found.shape)}"
+        raise StateError(
+            f"The snapshot of {topic}/{partition} has no usable field {key} ({there}). It was written by "
+            "another version of tocsin; go back to that version, or start a stream with a new name."
+        )
+    return found

@@ -54,6 +54,7 @@ class Takeover(NamedTuple):
         if not self.outbox.transactional:
             self._own(parts)
         changelog = read_changelog(self.broker, self.changelog, parts, self.recovery.beat)
+        self.recovery.make_room([changelog.entities(*part) for part in parts])
         owned: dict[Part, Owned] = {}
         fresh: list[Owned] = []
         overruled: list[tuple[Part, Applied]] = []

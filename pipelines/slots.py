@@ -24,12 +24,17 @@ def capacity(state: NamedTuple) -> int:
 
 def grow(state: State, fresh: State, slots: int) -> State:
     """`state` with room for `slots` slots; new rows are copies of `fresh`. It never shrinks."""
-    more = slots - capacity(state)
-    if more <= 0:
+    if slots <= capacity(state):
         return state
-    return state._make(
-        np.concatenate([old, np.repeat(new, more, axis=0)]) for old, new in zip(state, fresh, strict=True)
-    )
+    return state._make(_longer(old, new, slots) for old, new in zip(state, fresh, strict=True))
+
+
+def _longer(old: NDArray[Any], fresh: NDArray[Any], rows: int) -> NDArray[Any]:
+    longer = np.zeros((rows, *old.shape[1:]), old.dtype)  # no page of it takes memory until it is written to
+    longer[: len(old)] = old
+    if any(fresh.tobytes()):
+        longer[len(old) :] = fresh
+    return longer
 
 
 def take(state: State, slots: NDArray[np.int32]) -> State:
@@ -76,11 +81,21 @@ class SlotTable:
 
     def intern(self, part: int, name: str) -> int:
         """The slot of (part, name), given out now if it is new."""
-        names = self._slots.setdefault(part, {})
-        slot = names.get(name)
-        if slot is not None:
-            return slot
-        torn = any(name in other for held, other in self._slots.items() if held != part)
+        mine = self._slots.setdefault(part, {})
+        slot = mine.get(name)
+        return self._give(part, name, mine, self._others(part)) if slot is None else slot
+
+    def intern_all(self, part: int, names: Sequence[str]) -> NDArray[np.int32]:
+        """The slots of many names of one part, given out now where they are new."""
+        mine = self._slots.setdefault(part, {})
+        others = self._others(part)
+        slots = (mine[name] if name in mine else self._give(part, name, mine, others) for name in names)
+        return np.fromiter(slots, np.int32, len(names))
+
+    def _others(self, part: int) -> list[dict[str, int]]:
+        return [held for other, held in self._slots.items() if other != part]
+
+    def _give(self, part: int, name: str, mine: dict[str, int], others: list[dict[str, int]]) -> int:
         if self._free:
             slot = self._free.pop()
             self._names[slot], self._part[slot] = name, part
@@ -88,16 +103,14 @@ class SlotTable:
             slot = len(self._names)
             self._names.append(name)
             self._part.append(part)
-        if torn:
-            self.torn += 1
-            self._torn.add(slot)
-        names[name] = slot
+        for held in others:
+            if name in held:
+                self.torn += 1
+                self._torn.add(slot)
+                break
+        mine[name] = slot
         self._new.append(slot)
         return slot
-
-    def intern_all(self, part: int, names: Sequence[str]) -> NDArray[np.int32]:
-        """The slots of many names of one part."""
-        return np.fromiter((self.intern(part, name) for name in names), np.int32, len(names))
 
     def take_new(self) -> NDArray[np.int32]:
         """The slots given out since the last call, new or used again: reset and fill their rows."""

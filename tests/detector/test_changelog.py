@@ -248,6 +248,14 @@ def test_what_earlier_versions_wrote_is_read(version: str) -> None:
     assert found.decisions == [replace(one, schema_version=version) for one in expected.decisions]
 
 
+def test_the_marker_says_how_many_entities_there_are() -> None:
+    restorer = Restorer()
+    assert restorer.entities(TOPIC, PART) == 0
+    for key, value in whole_log():
+        restorer.feed(key, value)
+    assert restorer.entities(TOPIC, PART) == len(snapshot(2).entities)
+
+
 def test_the_format_is_what_it_was() -> None:
     """To the byte, of uncompressed snapshots: zstd's output may differ between its versions."""
     assert kept("1.3") == raw_log()

@@ -6,9 +6,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from tocsin.detector.changelog import Snapshot
+from tocsin.detector.recovery import Recovery
 from tocsin.detector.state import StreamState, decision_of
 from tocsin.errors import StateError
+from tocsin.pipelines.admission import Limits
 from tocsin.pipelines.schema import FeatureSchema
+from tocsin.pipelines.slots import capacity
 
 PART = ("metrics", 0)
 
@@ -50,3 +53,13 @@ def test_an_array_that_is_missing_is_named() -> None:
     slots = {name: array for name, array in snapshot.slots.items() if name != "decision.fast"}
     with pytest.raises(StateError, match=r"no usable field decision\.fast \(it is not there\)"):
         decision_of(snapshot._replace(slots=slots), PART, "a")
+
+
+def test_room_for_all_partitions_is_made_at_once_and_within_the_limit() -> None:
+    """The counts come from the changelog: a wrong one cannot ask for all memory."""
+    state, _ = taken()
+    state.limits = Limits(entities=5_000)
+    chain: Any = SimpleNamespace(state=state)
+    rest: Any = dict.fromkeys(Recovery._fields)
+    Recovery(**{**rest, "chain": chain}).make_room([4_000, 0, 1 << 60])
+    assert capacity(state.window) == state.table.size + 9_000

@@ -191,7 +191,9 @@ def recovering(
     """An assignment of two partitions, each with a silent replay in which something happens."""
     parts = COMING
     monkeypatch.setattr(
-        takeover, "read_changelog", lambda *_: SimpleNamespace(restored=lambda *_: restored())
+        takeover,
+        "read_changelog",
+        lambda *_: SimpleNamespace(entities=lambda *_: 0, restored=lambda *_: restored()),
     )
     stage.consumer.committed.return_value = dict.fromkeys(parts, 7)
 
@@ -201,7 +203,9 @@ def recovering(
 
     old = stage.loop._takeover
     stage.loop._takeover = old._replace(
-        recovery=SimpleNamespace(**{**old.recovery._asdict(), "recover": recover})
+        recovery=SimpleNamespace(
+            **{**old.recovery._asdict(), "recover": recover, "make_room": lambda _: None}
+        )
     )
     stage.loop._takeover.checkpoints.snapshot = lambda *_: None  # type: ignore[method-assign]
     return lambda: stage.loop._assigned(parts)
@@ -228,7 +232,7 @@ def test_who_owns_partitions_is_acknowledged_before_their_state_is_read(
 
     def read(*_: object) -> SimpleNamespace:
         done.append("read")
-        return SimpleNamespace(restored=of)
+        return SimpleNamespace(entities=lambda *_: 0, restored=of)
 
     monkeypatch.setattr(takeover, "read_changelog", read)
     assigned()

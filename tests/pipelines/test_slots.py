@@ -85,6 +85,20 @@ def test_growing_keeps_what_is_there_and_taking_puts_it_back() -> None:
     assert (grown.ring == -1).all()
 
 
+class Odd(NamedTuple):
+    zero: NDArray[np.float64]
+    minus_zero: NDArray[np.float64]
+    record: NDArray[np.void]
+
+
+def test_new_rows_are_copies_of_the_fresh_one_to_the_bit() -> None:
+    record = np.array([(0, -1.0)], [("a", "i4"), ("b", "f8")])
+    fresh = Odd(np.zeros(1), np.array([-0.0]), record)
+    grown = slots.grow(fresh, fresh, 3)
+    assert [column.tobytes() for column in grown] == [column.tobytes() * 3 for column in fresh]
+    assert [column.dtype for column in grown] == [column.dtype for column in fresh]
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([*"abcdef", None])), max_size=60))
 def test_a_slot_has_one_holder_and_a_holder_one_slot(steps: list[tuple[int, str | None]]) -> None:
     table = SlotTable()
