@@ -1,4 +1,4 @@
-"""Two daemons on one topic, and what it takes to hand 100,000 entities from one to the next."""
+"""Two daemons on one topic, handing 100,000 entities from one to the next, and how fast a silent replay is."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ import itertools
 import time
 
 from .. import feed, service
-from ..bench import Found, Suite, spread
+from ..bench import Found, Spread, Suite, share, spread
 from ..feed import MAIN
 from ..limit import FIRST, LAST
-from ..report import at_least
+from ..report import at_least, say
 from .crowds import crowd, model_of_alike
+from .state import HARDLY
 
 ENTITIES, FEW, MORE = 100_000, 1_000, 100_000
 """Entities that are handed over, in a full run and a fast one; records after they are all warm."""
 SHARED = "shared-by-two"
+OWN, REPLAY = "a daemon", "its records replayed silently by the next"
+REPLAYED = "tocsin_state_replayed_records_total"
+COMMITTED_S = 3.0
+"""Longer than from one commit to the next."""
 
 
 def measure(suite: Suite) -> Found:
     """The rate of both together, then one after the other on the same state."""
     both = _together(suite)
     notes, seconds = _one_after_the_other(suite)
-    replay_s = seconds["restore_after_kill_s"] - seconds["restore_s"]
-    rate = seconds["replayed_records"] / replay_s
-    share = rate / (suite.rate or suite.main.daemon().records_per_s)
-    notes.append(f"the silent replay alone: {rate:,.0f} records/s")
+    rates = _replayed(suite)
+    ratio = share(rates, REPLAY, OWN)
     return Found(
-        [at_least("rate of the silent replay / the daemon's own", share, "", 1.0)],
-        {"rates": {"two daemons, together": spread([both])}, "notes": notes, "handover": seconds},
+        [at_least("rate of the silent replay / the daemon's own", ratio, "", 1.0)],
+        {
+            "rates": {"two daemons, together": spread([both]), **rates},
+            "notes": notes,
+            "handover": seconds,
+        },
     )
 
 
@@ -73,7 +80,7 @@ def _one_after_the_other(suite: Suite) -> tuple[list[str], dict[str, float]]:
         second.kill()
     with service.running(settings) as third:
         found |= {
-            "replayed_records": third.metric("tocsin_state_replayed_records_total"),
+            "replayed_records": third.metric(REPLAYED),
             "restore_after_kill_s": _restore_s(third),
         }
     told = (
@@ -85,6 +92,27 @@ def _one_after_the_other(suite: Suite) -> tuple[list[str], dict[str, float]]:
         f"{found['restore_after_kill_s']:.1f} s to restore and replay"
     )
     return [told, killed], found
+
+
+def _replayed(suite: Suite) -> dict[str, Spread]:
+    """Records/s of a daemon that writes no snapshot but the first, and of the next, which replays them all."""
+    bench, found = suite.main, dict[str, list[float]]({OWN: [], REPLAY: []})
+    for number in range(suite.size.repetitions):
+        settings = bench.settings(f"replayed-{number}", state=HARDLY)
+        with service.running(settings) as first:
+            readings = first.through(bench.filled.messages)
+            time.sleep(COMMITTED_S)
+            first.kill()
+        found[OWN].append(service.rate(readings, bench.filled.messages).records_per_s)
+        with service.running(settings) as second:
+            replayed = second.metric(REPLAYED)
+            if replayed < 0.9 * bench.filled.messages:
+                raise RuntimeError(f"only {replayed:,.0f} of {bench.filled.messages:,} records were replayed")
+            seconds = _restore_s(second)
+        with service.running(settings) as third:  # with the same state, and nothing to replay
+            found[REPLAY].append(replayed / (seconds - _restore_s(third)))
+        say(f"{number + 1}: {', '.join(f'{name} {rates[-1]:,.0f}/s' for name, rates in found.items())}")
+    return {name: spread(rates) for name, rates in found.items()}
 
 
 def _restore_s(running: service.Service) -> float:
