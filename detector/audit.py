@@ -6,7 +6,7 @@ records led to stand in the changelog, at the offsets where they acted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ..pipelines.brokers.base import Broker, Part
@@ -32,7 +32,7 @@ def decided(broker: Broker, stream: Stream) -> list[Decided]:
         StateError: a value of the changelog is corrupt or of a newer format.
     """
     found = _restored(broker, stream)
-    listed = [Decided(topic, one) for (topic, _), restored in found.items() for one in restored.decisions]
+    listed = [Decided(topic, one) for (topic, _), restored in found for one in restored.decisions]
     return sorted(
         listed, key=lambda d: (d.decision.time_us, d.topic, d.decision.partition, d.decision.offset)
     )
@@ -44,24 +44,24 @@ def applied(broker: Broker, stream: Stream) -> dict[int, str]:
     Raises:
         StateError: a value of the changelog is corrupt or of a newer format.
     """
-    named = ((f"{topic}/{p}", found) for (topic, p), found in _restored(broker, stream).items())
+    named = ((f"{topic}/{p}", found) for (topic, p), found in _restored(broker, stream))
     return {one.version: part for part, found in named for one in found.applied if one.version >= 0}
 
 
-def _restored(broker: Broker, stream: Stream) -> dict[Part, Restored]:
-    """What the changelog says of all partitions; nothing where there is none yet."""
+def _restored(broker: Broker, stream: Stream) -> Iterator[tuple[Part, Restored]]:
+    """What the changelog says of each partition; nothing where there is none yet."""
     admin = broker.admin()
     try:
         topics = admin.topics()
     finally:
         admin.close()
     if stream.changelog not in topics:
-        return {}
+        return
     parts = [
         (topic, p) for topic in stream.scored if topic in topics for p in range(topics[topic].partitions)
     ]
     found = read_changelog(broker, stream.changelog, parts, lambda: None)
-    return {part: found.restored(*part) for part in parts}
+    yield from ((part, found.restored(*part)) for part in parts)
 
 
 class AuditEntry(NamedTuple):

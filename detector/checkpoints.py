@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from ..errors import BrokerError, BrokerUnavailable
 from ..pipelines.brokers.base import CommitRefused, Consumer, Part
 from .changelog import encode_snapshot
+from .clocks import Clocks
 from .ledger import Ledger
 from .outbox import Outbox
 from .owned import Owned
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 SETTLE_S = 10.0
 """How long the broker may take to acknowledge before the attempt is given up and made again later."""
+TURN_S = 0.1
 
 
 class Checkpoints:
@@ -31,6 +33,7 @@ class Checkpoints:
         state: StreamState,
         ledger: Ledger,
         writer: int,
+        clocks: Clocks,
     ) -> None:
         self._consumer = consumer
         self._side = side
@@ -38,6 +41,28 @@ class Checkpoints:
         self._state = state
         self._ledger = ledger
         self._writer = writer
+        self._clocks = clocks
+        self._rest_until = -math.inf
+
+    def due(self, owned: Sequence[Owned], now: float, every_s: float, share: float) -> list[Owned]:
+        """The partitions of which a snapshot is to be written, those that wait longest first.
+
+        None while `share` of the time since the last ones does not make up for what they took.
+        """
+        if now < self._rest_until:
+            return []
+        due = (one for one in owned if one.snapshot_due(now, every_s, share))
+        return sorted(due, key=lambda one: one.snapshot_at)
+
+    def snapshot_in_turn(self, due: Sequence[Owned], share: float) -> None:
+        """Like `snapshot` for as many as a turn has time for: nothing is scored meanwhile."""
+        begun = self._clocks.monotonic()
+        for one in due:
+            self.snapshot([one], self._clocks.monotonic())
+            if self._clocks.monotonic() - begun >= TURN_S:
+                break
+        ended = self._clocks.monotonic()
+        self._rest_until = begun + (ended - begun) / share
 
     def snapshot(self, owned: Sequence[Owned], now: float) -> None:
         """Hand the state of partitions to the producer. Nothing may be under way in the chain."""

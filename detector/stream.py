@@ -42,6 +42,7 @@ CONTROL_S = 0.2
 GATHER_S = 0.03
 """A batch costs milliseconds however few records it holds: after a thin one so long passes before the next is taken."""
 SNAPSHOT_SHARE = 0.1
+"""Of the input's bytes, and of the time, that snapshots may take."""
 VISIBLE_S = 0.1
 """With transactions: an alert is committed this soon, at once where nothing is under way."""
 OPEN_S = 5.0
@@ -91,7 +92,7 @@ class StreamLoop:
         refusals = Refusals(self._outbox, setup.ledger, setup.decode)
         self._flights = Flights(setup, self._outbox, refusals, self._names, self.owned)
         self._checkpoints = Checkpoints(
-            self._consumer, self._side, self._outbox, self.state, setup.ledger, setup.writer
+            self._consumer, self._side, self._outbox, self.state, setup.ledger, setup.writer, setup.clocks
         )
         self._takeover = Takeover(
             setup.broker,
@@ -258,19 +259,19 @@ class StreamLoop:
         """Acknowledge alerts, then state where it is due, then commit offsets: in this order."""
         self._committed_at = now
         owned = list(self.owned.values())
-        due = [one for one in owned if one.snapshot_due(now, self._s.snapshot_every_s, SNAPSHOT_SHARE)]
-        if not due or self._preserved(due, now):
+        due = self._checkpoints.due(owned, now, self._s.snapshot_every_s, SNAPSHOT_SHARE)
+        if not due or self._preserved(due):
             self._checkpoints.commit(owned, self._flights.under_way())
         if now - self._lagged_at >= self._s.commit_every_s:
             self._lagged_at = now
             self._checkpoints.lag(owned)
 
-    def _preserved(self, due: list[Owned], now: float) -> bool:
+    def _preserved(self, due: list[Owned]) -> bool:
         """Write snapshots, unless what they contain was not acknowledged in time."""
         self._flights.drain()
         if not self._outbox.settle(SETTLE_S):
             return False
-        self._checkpoints.snapshot(due, now)
+        self._checkpoints.snapshot_in_turn(due, SNAPSHOT_SHARE)
         return True
 
     # -- partitions that come and go -------------------------------------------------------------

@@ -6,10 +6,11 @@ import itertools
 import json
 import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
-from tocsin.detector.changelog_fold import Restored
+from tocsin.detector.changelog import Snapshot
 from tocsin.detector.restore import read_changelog
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
@@ -61,34 +62,68 @@ def restore(suite: Suite) -> Found:
             time.sleep(service.POLL_S)
     topic = settings.streams[0].changelog
     loops = {
-        "entities read": lambda: entities / _read_s(bench, topic, entities),
+        "entities read": lambda: entities / _read(bench, topic, entities).seconds,
         "entities consumed": lambda: entities / _consumed_s(bench, topic),
     }
     found = by_turns(loops, suite.size.repetitions)
+    note = _where_it_goes(_read(bench, topic, entities), entities)
     bench.drop()
     ratio = share(found, "entities read", "entities consumed")
     return Found(
         [at_least("rate of reading the changelog / of consuming it", ratio, "", READING)],
-        {"rates": found},
+        {"rates": found, "notes": [note]},
     )
 
 
-def _read_s(bench: Bench, topic: str, entities: int) -> float:
-    """Seconds to read all state out of a changelog, as the daemon does."""
+class Read(NamedTuple):
+    """State out of a changelog, as the daemon reads it."""
+
+    fetched_s: float
+    """To consume what is stored, and check each message."""
+    unpacked_s: float
+    """To check each snapshot as a whole, and make arrays of it."""
+    nbytes: int
+    """Of the arrays."""
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.fetched_s + self.unpacked_s
+
+
+def _read(bench: Bench, topic: str, entities: int) -> Read:
     broker = KafkaBroker(bench.bootstrap)
     begun = time.perf_counter()
     parts = [(bench.topic, number) for number in range(PARTITIONS)]
     changelog = read_changelog(broker, topic, parts, lambda: None)
-    known = sum(_entities(changelog.restored(*part)) for part in parts)
-    seconds = time.perf_counter() - begun
+    fetched = time.perf_counter()
+    found = [_size(changelog.restored(*part).snapshot) for part in parts]
+    unpacked = time.perf_counter()
     broker.close()
+    known, nbytes = map(sum, zip(*found, strict=True))
     if known != entities:
         raise RuntimeError(f"{known} entities are in the changelog of {entities}")
-    return seconds
+    return Read(fetched - begun, unpacked - fetched, nbytes)
 
 
-def _entities(restored: Restored) -> int:
-    return 0 if restored.snapshot is None else len(restored.snapshot.entities)
+def _size(snapshot: Snapshot | None) -> tuple[int, int]:
+    """Entities, and bytes of all arrays."""
+    if snapshot is None:
+        return 0, 0
+    arrays = (*snapshot.slots.values(), *snapshot.part.values())
+    return len(snapshot.entities), sum(array.nbytes for array in arrays)
+
+
+def _where_it_goes(read: Read, entities: int) -> str:
+    """The parts of a reading, and what it takes to write as many bytes to memory that nobody has used."""
+    begun = time.perf_counter()
+    np.empty(read.nbytes // PARTITIONS, np.uint8).fill(1)
+    written_s = (time.perf_counter() - begun) * PARTITIONS
+    fetched, unpacked, written = (1e6 * s / entities for s in (read.fetched_s, read.unpacked_s, written_s))
+    return (
+        f"of reading an entity: {fetched:.1f} us to fetch and check what is stored, {unpacked:.1f} us to unpack "
+        f"{read.nbytes / entities:,.0f} bytes; {written:.1f} us to write as many to memory fresh from the system"
+    )
 
 
 def _consumed_s(bench: Bench, topic: str) -> float:
