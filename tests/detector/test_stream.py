@@ -311,6 +311,20 @@ def test_the_last_snapshot_is_acknowledged_although_no_offset_is_left_to_commit(
     stage.consumer.commit.assert_not_called()
 
 
+def test_no_state_is_written_before_what_it_contains_is_acknowledged(stage: Stage) -> None:
+    stage.own()
+    stage.loop._s = stage.loop._s._replace(snapshot_every_s=0.0)
+    stage.state.snapshot.return_value = Snapshot(6, [], {}, {}, {})
+    stage.incoming, stage.acknowledging = batch(5), False
+    for _ in range(5):
+        stage.loop._turn()
+    assert (stage.taken, stage.written) == ([5], []), "alerts may be on their way"
+    stage.acknowledging = True
+    for _ in range(5):
+        stage.loop._turn()
+    assert b"t/0/snapshot" in [key for key, _ in stage.written]
+
+
 def test_a_stop_is_seen_between_two_batches_of_a_replay() -> None:
     stopping = Stopping(lambda: 0.0)
     side = MagicMock()
