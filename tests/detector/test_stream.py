@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, Literal
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, call
 
 import numpy as np
 import pytest
@@ -354,6 +354,7 @@ def test_a_restart_knows_how_large_the_last_snapshot_was_and_what_came_since() -
     owned, replayed = replay.recover(PART, Recovered(snapshot, None, [], 777), 9)
     assert (owned.snapshot_bytes, owned.bytes_in, owned.snapshot_offset, owned.next_offset) == (777, 20, 5, 9)
     assert replayed == 4
+    assert side.assign.call_args_list == [call([(*PART, 5)]), call([])], "it reads nothing more"
 
 
 def test_slots_are_freed_only_once_nothing_that_was_decoded_is_on_its_way(stage: Stage) -> None:
