@@ -160,8 +160,8 @@ class _Tape:
         self._next = 0
 
     def assign(self, parts: Sequence[tuple[str, int, int]]) -> None:
-        ((topic, partition, self._next),) = parts
-        self._part = (topic, partition)
+        for topic, partition, self._next in parts:
+            self._part = (topic, partition)
 
     def position(self) -> dict[Part, int]:
         return {self._part: self._next}
