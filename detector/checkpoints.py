@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 SETTLE_S = 10.0
 """How long the broker may take to acknowledge before the attempt is given up and made again later."""
 TURN_S = 0.1
+"""After so long no further snapshot is begun until the next turn: nothing is scored meanwhile."""
 
 
 class Checkpoints:
@@ -55,7 +56,7 @@ class Checkpoints:
         return sorted(due, key=lambda one: one.snapshot_at)
 
     def snapshot_in_turn(self, due: Sequence[Owned], share: float) -> None:
-        """Like `snapshot` for as many as a turn has time for: nothing is scored meanwhile."""
+        """Like `snapshot`, for as many as a turn has time for; then none until `share` of the time makes up for it."""
         begun = self._clocks.monotonic()
         for one in due:
             self.snapshot([one], self._clocks.monotonic())
