@@ -58,15 +58,14 @@ class Checkpoints:
     def snapshot_in_turn(self, due: Sequence[Owned], share: float) -> None:
         """Like `snapshot`, for as many as a turn has time for; then none until `share` of the time makes up for it."""
         begun = self._clocks.monotonic()
-        for one in due:
-            self.snapshot([one], self._clocks.monotonic())
-            if self._clocks.monotonic() - begun >= TURN_S:
-                break
-        ended = self._clocks.monotonic()
-        self._rest_until = begun + (ended - begun) / share
+        self.snapshot(due, begun, TURN_S)
+        self._rest_until = begun + (self._clocks.monotonic() - begun) / share
 
-    def snapshot(self, owned: Sequence[Owned], now: float) -> None:
-        """Hand the state of partitions to the producer. Nothing may be under way in the chain."""
+    def snapshot(self, owned: Sequence[Owned], now: float, most_s: float = math.inf) -> None:
+        """Hand the state of partitions to the producer, no further one after `most_s`.
+
+        Nothing may be under way in the chain.
+        """
         if not owned:
             return
         with self._ledger.stage("snapshot"):
@@ -80,6 +79,8 @@ class Checkpoints:
                 one.snapshot_bytes, one.bytes_in, one.snapshot_at = size, 0, now
                 one.snapshot_offset = one.next_offset
                 self._ledger.snapshot(size)
+                if self._clocks.monotonic() - now >= most_s:
+                    break
 
     def _retained(self, owned: Sequence[Owned]) -> None:
         """Tell how much a crash now would replay, the most until the next snapshot, and whether the input holds it."""

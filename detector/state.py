@@ -149,8 +149,8 @@ class StreamState:
         return self.parts.index(name)
 
     def reserve(self, more: int = 0) -> None:
-        """Make room for every slot that has been given out, and so many more."""
-        needed = self.table.size + more
+        """Make room for every slot that has been given out, and so many more entities, who take free ones first."""
+        needed = max(self.table.size, len(self.table) + more)
         held = capacity(self.window)
         if needed > held:
             room = max(needed, held + held // 2)

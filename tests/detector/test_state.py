@@ -63,3 +63,14 @@ def test_room_for_all_partitions_is_made_at_once_and_within_the_limit() -> None:
     rest: Any = dict.fromkeys(Recovery._fields)
     Recovery(**{**rest, "chain": chain}).make_room([4_000, 0, 1 << 60])
     assert capacity(state.window) == state.table.size + 9_000
+
+
+def test_partitions_that_come_back_need_no_more_room() -> None:
+    """Whose slots are free again, however often they go."""
+    state, _ = taken()
+    other = state.part("metrics", 1)
+    for _ in range(3):
+        state.reserve(4_000)
+        state.table.intern_all(other, [f"host-{number}" for number in range(4_000)])
+        state.drop(other)
+    assert capacity(state.window) == 4_002
