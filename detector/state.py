@@ -30,6 +30,8 @@ from .ruling import Ruling
 FORMAT = 3
 """1 had nothing of `thresholds.cusum`, of how records come, nor of what is expected; 2 nothing of when entities were
 seen (`pipelines.admission`), and wider fields."""
+ADDED = frozenset({"progress.entities"})
+"""Fields that are younger than the format: where a snapshot lacks one, it begins as for a new partition or entity."""
 _FIRST_SLOTS = 64
 
 
@@ -374,6 +376,8 @@ def _usable(
     arrays: Arrays, key: str, rows: int, row: NDArray[Any], topic: str, partition: int
 ) -> NDArray[Any]:
     found = arrays.get(key)
+    if found is None and key in ADDED:
+        return np.repeat(row, rows, axis=0)
     if found is None or (found.shape, found.dtype) != ((rows, *row.shape[1:]), row.dtype):
         there = "it is not there" if found is None else f"it is {found.dtype}{list(found.shape)}"
         raise StateError(

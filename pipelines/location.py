@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.scaling import JUMP_MEAN, JUMP_SD, MEAN, SD, floored_sd
+from ..thresholds.ahead import AHEAD, ask_for
+from ..thresholds.beside import in_one_piece, side_by_side
 from ..thresholds.jit import kernel
 from .records import NO_TIME
 
@@ -62,16 +64,19 @@ def init(slots: int, features: int) -> LocationState:
     """Slots at mean 0 and sd 1 that learn nothing, until `install` gives them a location."""
     location = np.zeros((slots, 4, features), np.float32)
     location[:, [SD, JUMP_SD]] = 1.0
-    shape = (slots, features)
+    moment = (np.float64, (features,))
     return LocationState(
         location,
-        np.zeros(slots, np.uint8),
-        np.zeros(slots, np.int16),
-        mean=np.zeros(shape),
-        square=np.zeros(shape),
-        jump_mean=np.zeros(shape),
-        jump_square=np.zeros(shape),
-        bound=np.zeros((slots, 2, features), np.float32),
+        **side_by_side(
+            slots,
+            mean=moment,
+            square=moment,
+            jump_mean=moment,
+            jump_square=moment,
+            bound=(np.float32, (2, features)),
+            learnt=(np.int16, ()),
+            phase=(np.uint8, ()),
+        ),
     )
 
 
@@ -259,31 +264,38 @@ def _learn(
 ) -> int:
     found = 0
     for row in range(len(slots)):
+        if row + AHEAD < len(slots):
+            ask_for(state.mean, slots[row + AHEAD])
+            ask_for(state.square, slots[row + AHEAD])
+            ask_for(state.jump_mean, slots[row + AHEAD])
+            ask_for(state.jump_square, slots[row + AHEAD])
+            ask_for(state.bound, slots[row + AHEAD])
         slot = slots[row]
         learning = _learns(state.phase[slot])
         if not clean[row] or (learning and state.learnt[slot] >= limit):
             continue
         weight = gain[row]
+        mean, square = in_one_piece(state.mean[slot]), in_one_piece(state.square[slot])
+        jump_mean, jump_square = in_one_piece(state.jump_mean[slot]), in_one_piece(state.jump_square[slot])
+        bound = in_one_piece(state.bound[slot])
         for j in range(values.shape[1]):
             x, r = np.float64(values[row, j]), np.float64(jumps[row, j])
             if np.isnan(x) or np.isnan(r):
                 continue
-            far, jumped = x - state.mean[slot, j], r - state.jump_mean[slot, j]
+            far, jumped = x - mean[j], r - jump_mean[j]
             if not learning:
-                state.mean[slot, j] += weight * far
-                state.square[slot, j] = (1.0 - weight) * (state.square[slot, j] + weight * far * far)
-                state.jump_mean[slot, j] += weight * jumped
-                state.jump_square[slot, j] = (1.0 - weight) * (
-                    state.jump_square[slot, j] + weight * jumped * jumped
-                )
+                mean[j] += weight * far
+                square[j] = (1.0 - weight) * (square[j] + weight * far * far)
+                jump_mean[j] += weight * jumped
+                jump_square[j] = (1.0 - weight) * (jump_square[j] + weight * jumped * jumped)
                 continue
-            state.bound[slot, 1, j] += 1
-            n = np.float64(state.bound[slot, 1, j])
-            state.mean[slot, j] += far / n
-            state.square[slot, j] += far * (x - state.mean[slot, j])
-            state.bound[slot, 0, j] = max(state.bound[slot, 0, j], abs(values[row, j]))
-            state.jump_mean[slot, j] += jumped / n
-            state.jump_square[slot, j] += jumped * (r - state.jump_mean[slot, j])
+            bound[1, j] += 1
+            n = np.float64(bound[1, j])
+            mean[j] += far / n
+            square[j] += far * (x - mean[j])
+            bound[0, j] = max(bound[0, j], abs(values[row, j]))
+            jump_mean[j] += jumped / n
+            jump_square[j] += jumped * (r - jump_mean[j])
         if learning:
             state.learnt[slot] += 1
             if state.learnt[slot] == limit:

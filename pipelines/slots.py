@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..thresholds.beside import longer
+
 State = TypeVar("State", bound=NamedTuple)
 NO_SLOT = -1
 
@@ -26,15 +28,11 @@ def grow(state: State, fresh: State, slots: int) -> State:
     """`state` with room for `slots` slots; new rows are copies of `fresh`. It never shrinks."""
     if slots <= capacity(state):
         return state
-    return state._make(_longer(old, new, slots) for old, new in zip(state, fresh, strict=True))
-
-
-def _longer(old: NDArray[Any], fresh: NDArray[Any], rows: int) -> NDArray[Any]:
-    longer = np.zeros((rows, *old.shape[1:]), old.dtype)  # no page of it takes memory until it is written to
-    longer[: len(old)] = old
-    if any(fresh.tobytes()):
-        longer[len(old) :] = fresh
-    return longer
+    grown = state._make(longer(cast(tuple[NDArray[Any], ...], state), slots))
+    for column, row in zip(grown, fresh, strict=True):
+        if any(row.tobytes()):
+            column[capacity(state) :] = row
+    return grown
 
 
 def take(state: State, slots: NDArray[np.int32]) -> State:

@@ -28,6 +28,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..thresholds.ahead import AHEAD, ask_for
+from ..thresholds.beside import in_one_piece, side_by_side
 from ..thresholds.jit import kernel
 from .records import LARGEST, NO_TIME, Records
 
@@ -102,18 +104,26 @@ class Accepted(NamedTuple):
 
 def init(slots: int, length: int, features: int, counters: int) -> WindowState:
     """An empty state for `slots` slots, rings of `length`."""
-    return WindowState(
-        np.full((slots, length, features), np.nan, np.float32),
-        np.full((slots, length), NO_TIME, np.int64),
-        np.zeros(slots, np.int16),
-        np.zeros(slots, np.int16),
-        np.zeros(slots, np.int8),
-        np.full(slots, NO_TIME, np.int64),
-        np.full((slots, features), np.nan, np.float64),
-        np.full((slots, counters), np.nan, np.float64),
-        np.full((slots, counters), NO_TIME, np.int64),
-        np.zeros(slots, np.uint16),
+    state = WindowState(
+        **side_by_side(
+            slots,
+            times=(np.int64, (length,)),
+            refused=(np.int64, ()),
+            trend=(np.float64, (features,)),
+            head=(np.int16, ()),
+            held=(np.int16, ()),
+            behind=(np.uint16, ()),
+            ahead=(np.int8, ()),
+            values=(np.float32, (length, features)),
+        ),
+        counter_last=np.full((slots, counters), np.nan, np.float64),
+        counter_time=np.full((slots, counters), NO_TIME, np.int64),
     )
+    state.values[:] = np.nan
+    state.times[:] = NO_TIME
+    state.refused[:] = NO_TIME
+    state.trend[:] = np.nan
+    return state
 
 
 def newest_of(state: WindowState, slot: int) -> int:
@@ -194,6 +204,7 @@ def _accept(
     lags = window.shape[1]
     scored = 0
     for index in range(len(slots)):
+        _ask(state, slots, index, lags)
         slot, time = slots[index], times[index]
         newest = state.times[slot, (state.head[slot] - 1) % length]
         if newest != NO_TIME and time > newest + far_ahead and not _real_gap(state, slot, time, far_ahead):
@@ -220,8 +231,9 @@ def _accept(
         _rates(state, slot, time, counters, x)
         _bound(x)
         head = state.head[slot]
+        ring, trends = in_one_piece(state.values[slot]), in_one_piece(state.trend[slot])
         for j in range(features):
-            state.values[slot, head, j] = x[j]
+            ring[head, j] = x[j]
         state.times[slot, head] = time
         head = (head + 1) % length
         state.head[slot] = head
@@ -229,14 +241,14 @@ def _accept(
         present = 0
         for j in range(features):
             value = x[j]
-            lacking[scored, j] = np.isnan(value) and not np.isnan(state.trend[slot, j])
+            lacking[scored, j] = np.isnan(value) and not np.isnan(trends[j])
             if np.isnan(value):
                 jump[scored, j] = np.nan
                 continue
             present += 1
-            trend = value if np.isnan(state.trend[slot, j]) else state.trend[slot, j]
+            trend = value if np.isnan(trends[j]) else trends[j]
             jump[scored, j] = value - trend
-            state.trend[slot, j] = trend + _GAIN * (value - trend)
+            trends[j] = trend + _GAIN * (value - trend)
         if present == 0:
             verdict[index] = _ALL_MISSING
         elif state.held[slot] < lags:
@@ -250,9 +262,24 @@ def _accept(
             for lag in range(lags):
                 held = (head - lags + lag) % length
                 for j in range(features):
-                    window[scored, lag, j] = state.values[slot, held, j]
+                    window[scored, lag, j] = ring[held, j]
             scored += 1
     return scored
+
+
+@kernel
+def _ask(state: WindowState, slots: NDArray[np.int32], index: int, lags: int) -> None:
+    """Ask for what later records need: first where their rings stand, then what they hold of the window."""
+    first = index + 2 * AHEAD
+    if first < len(slots):
+        ask_for(state.times, slots[first])
+        ask_for(state.trend, slots[first])
+        ask_for(state.ahead, slots[first])
+    then = index + AHEAD
+    if then < len(slots):
+        slot = slots[then]
+        for lag in range(lags):
+            ask_for(state.values[slot], (state.head[slot] - lag) % state.values.shape[1])
 
 
 @kernel

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .ahead import AHEAD, ask_for
 from .bands import would_count
 from .calibration import Calibration, open_epoch, plain
 from .constants import LEARN_RECORDS, NO_TIME, PRIOR_WEIGHT, REFRESH, WAIT, Kind, Learning, Reason
@@ -25,14 +26,18 @@ from .events import (
     write,
 )
 from .histogram import basis_of, bin_of, fold, freeze, p_value
-from .jit import kernel, making_kernel
+from .jit import kernel
 from .level import counts, reached, set_level, shadow_row, take_back
 from .machine import DID_CHANGE_LEVEL, DID_OPEN, EXPECTED, FIRING, NORMAL, day_of, follow, rolling, step
 from .medians import observe, take_over
 from .outage import FROZEN, census, watch
+from .passing import pass_by, pass_over
 from .presence import is_awaited, look, patience
 from .smoothing import score_row
 from .state import BLOCK_MEANS, EVENT, Decided, DecisionState, PartState, Rows, Rules, checked, room_for
+
+ENTITIES_EACH: Final = 4
+"""Most entities for each record of a drift block: they are counted when it closes, which takes a look at each."""
 
 OPENED, FREEZE, THAW = int(Kind.OPENED), int(Kind.FREEZE), int(Kind.THAW)
 NO_REASON, RECOVERED = int(Reason.NONE), int(Reason.RECOVERED)
@@ -71,49 +76,17 @@ def _learn(state: DecisionState, slot: int, x: float, before: int, learns: bool,
 
 
 @kernel
-def _undecided(core: Any, row: int, score: float, p: float, basis: int, out: Decided) -> None:
-    """Tell a record that opens nothing and teaches nothing, whatever it holds."""
-    out.score[row] = score
-    out.p[row] = p
-    out.threshold[row] = core.level + rolling(core)
-    out.anomalous[row] = False
-    out.onset[row] = NO_TIME
-    out.held[row] = False
-    out.clean[row] = False
-    out.epoch[row] = core.epoch
-    out.caution[row] = core.caution
-    out.basis[row] = basis
-
-
-@kernel
-def _pass_by(state: DecisionState, rows: Rows, row: int, out: Decided) -> None:
-    """Let a record that is not judged warm smoothing and the slow average, and nothing else."""
-    slot = rows.slot[row]
-    core = state.core[slot]
-    score = score_row(
-        rows.members[row], state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot]
-    )
-    if core.phase != FIRING:
-        follow(core, score)
-    core.last_us = rows.time_us[row]
-    _undecided(core, row, score, np.nan, 0, out)
-
-
-@making_kernel
-def _pass_over(state: DecisionState, rows: Rows, row: int, most_us: int, out: Decided) -> None:
-    """Let an excused record take its place in time, and nothing else: the score stays where it was."""
-    slot, now = rows.slot[row], rows.time_us[row]
-    core = state.core[slot]
-    if core.last_us != NO_TIME:
-        core.span_us += min(max(now - core.last_us, 0), most_us)
-    core.last_us = now
-    nothing = np.full(rows.members.shape[1], np.nan, np.float32)
-    score = score_row(nothing, state.fast[slot], state.slow[slot], state.median[slot], state.floor[slot])
-    x = score - rolling(core)
-    _undecided(
-        core, row, score, p_value(core, state.counts[slot], state.above[slot], x), basis_of(core, x), out
-    )
-    out.excused[row] = True
+def _ask(state: DecisionState, slot: int) -> None:
+    """Ask for what nearly every row of the slot needs; which few lines of the histogram is not known yet."""
+    ask_for(state.core, slot)
+    ask_for(state.fast, slot)
+    ask_for(state.slow, slot)
+    ask_for(state.median, slot)
+    ask_for(state.floor, slot)
+    ask_for(state.above, slot)
+    ask_for(state.openings, slot)
+    ask_for(state.shadow, slot)
+    ask_for(state.wait, slot)
 
 
 @kernel
@@ -141,11 +114,13 @@ def _advance(
     for row in range(start, len(rows.slot)):
         if at + ROOM > len(events) or closed == len(blocks):
             return row, at, closed
+        if row + AHEAD < len(rows.slot):
+            _ask(state, rows.slot[row + AHEAD])
         slot, part = rows.slot[row], rows.part[row]
         offset, now = rows.offset[row], rows.time_us[row]
         core = state.core[slot]
         if not judged[row]:
-            _pass_by(state, rows, row, out)
+            pass_by(state, rows, row, out)
             continue
 
         mark = max(parts.watermark[part], now)
@@ -172,7 +147,7 @@ def _advance(
                 state.floor[slot],
             )
         ):
-            _pass_over(state, rows, row, rules.gone_after_us, out)
+            pass_over(state, rows, row, rules.gone_after_us, out)
             continue
 
         score = score_row(
@@ -295,7 +270,7 @@ def _advance(
         parts.level[part] += np.float64(rows.level[row])
         parts.missing[part] += np.float64(rows.missing[row])
         parts.late[part] += np.float64(rows.late[row])
-        if parts.rows[part] >= parts.block_records[part]:
+        if parts.rows[part] >= max(parts.block_records[part], parts.entities[part] // ENTITIES_EACH):
             block = blocks[closed]
             block.part = part
             block.row = row
@@ -307,6 +282,7 @@ def _advance(
                 state, owner, part, mark, rules.gone_after_us
             )
             block.frozen = parts.freeze[part] == FROZEN
+            parts.entities[part] = block.entities
             closed += 1
             parts.rows[part] = 0
             parts.score[part] = 0.0

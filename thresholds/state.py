@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .beside import side_by_side
 from .constants import (
     BINS,
     BLOCKS,
@@ -126,7 +127,9 @@ class PartState(NamedTuple):
     next_gone: NDArray[np.int64]
     """[P] nothing of the partition can be gone or absent before this watermark."""
     block_records: NDArray[np.int32]
-    """[P] records of a drift block."""
+    """[P] fewest records of a drift block."""
+    entities: NDArray[np.int32]
+    """[P] how many were counted when the last one closed."""
     rows: NDArray[np.int32]
     """[P] records in the open block."""
     score: NDArray[np.float64]
@@ -302,19 +305,21 @@ def init(capacity: int, members: int) -> DecisionState:
     core["tail_sigma"] = 1.0
     core["level"] = core["anchor"] = np.inf
     core["caution"] = Caution.SHORT_HISTORY
-    shape = (capacity, members)
     return DecisionState(
         core=core,
-        fast=np.full(shape, 0.5),
-        slow=np.full(shape, 0.5),
-        median=np.zeros(shape),
-        floor=np.zeros(shape),
-        counts=np.zeros((capacity, BINS), np.float32),
-        above=np.zeros((capacity, BLOCKS)),
-        recent=np.zeros((capacity, REFRESH), np.uint8),
-        wait=np.zeros((capacity, WAIT), np.uint8),
-        openings=np.zeros((capacity, LEVELS), np.float32),
-        shadow=np.zeros((capacity, LEVELS), np.uint8),
+        **side_by_side(
+            capacity,
+            fast=(np.float64, (members,)),
+            slow=(np.float64, (members,)),
+            median=(np.float64, (members,)),
+            floor=(np.float64, (members,)),
+            above=(np.float64, (BLOCKS,)),
+            openings=(np.float32, (LEVELS,)),
+            shadow=(np.uint8, (LEVELS,)),
+            wait=(np.uint8, (WAIT,)),
+            recent=(np.uint8, (REFRESH,)),
+            counts=(np.float32, (BINS,)),
+        ),
         learn=np.zeros((capacity, members, LEARN_BINS), np.uint16),
     )
 
@@ -326,6 +331,7 @@ def init_parts(capacity: int, block_records: int = 256) -> PartState:
         awake=np.full(capacity, NO_TIME),
         next_gone=np.full(capacity, NEVER),
         block_records=np.full(capacity, block_records, np.int32),
+        entities=np.zeros(capacity, np.int32),
         rows=np.zeros(capacity, np.int32),
         score=np.zeros(capacity),
         level=np.zeros(capacity),

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .ahead import AHEAD, ask_for
+from .beside import side_by_side
 from .jit import kernel
 
 KEPT = 32
@@ -22,10 +24,10 @@ class TraceState(NamedTuple):
 
 def init(slots: int) -> TraceState:
     """Nothing scored yet."""
-    ring = (slots, KEPT)
-    return TraceState(
-        np.full(ring, np.nan, np.float16), np.full(ring, np.nan, np.float16), np.zeros(slots, np.uint8)
-    )
+    ring = (np.float16, (KEPT,))
+    state = TraceState(**side_by_side(slots, score=ring, threshold=ring, head=(np.uint8, ())))
+    state.score[:] = state.threshold[:] = np.nan
+    return state
 
 
 def follow(
@@ -50,6 +52,9 @@ def _follow(
     threshold: NDArray[np.uint16],
 ) -> None:
     for i in range(len(slot)):
+        if i + AHEAD < len(slot):
+            ask_for(scores, slot[i + AHEAD])
+            ask_for(thresholds, slot[i + AHEAD])
         place = head[slot[i]]
         scores[slot[i], place] = score[i]
         thresholds[slot[i], place] = threshold[i]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tocsin.detector.changelog import Snapshot
 from tocsin.detector.recovery import Recovery
-from tocsin.detector.state import StreamState, decision_of
+from tocsin.detector.state import ADDED, StreamState, decision_of
 from tocsin.errors import StateError
 from tocsin.pipelines.admission import Limits
 from tocsin.pipelines.schema import FeatureSchema
@@ -53,6 +53,16 @@ def test_an_array_that_is_missing_is_named() -> None:
     slots = {name: array for name, array in snapshot.slots.items() if name != "decision.fast"}
     with pytest.raises(StateError, match=r"no usable field decision\.fast \(it is not there\)"):
         decision_of(snapshot._replace(slots=slots), PART, "a")
+
+
+def test_a_field_that_is_younger_than_the_format_may_be_missing() -> None:
+    """An earlier program wrote the snapshot; the field begins as for a new partition."""
+    state, snapshot = taken()
+    assert set(snapshot.part) > ADDED
+    state.progress.entities[0] = 9
+    before = {name: array for name, array in snapshot.part.items() if name not in ADDED}
+    state.restore(0, snapshot._replace(part=before), cast(Any, None))
+    assert state.progress.entities.tolist() == [0]
 
 
 def test_room_for_all_partitions_is_made_at_once_and_within_the_limit() -> None:

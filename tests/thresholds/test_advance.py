@@ -271,6 +271,28 @@ def test_drift_blocks_close_at_their_record_and_average_what_is_in_them(bench, c
     assert one.parts.rows[0] == 2
 
 
+def test_a_block_of_a_crowd_is_long_for_each_takes_a_look_when_it_closes(bench, calibrated):
+    """However few the model was trained on; from the second block on, when it is known how many there are."""
+    entities = 60
+    one = bench(calibrated(level=1.0), entities=entities)
+    one.parts.block_records[0] = 4
+    n = 50
+    rows = Rows(
+        np.arange(n) + entities - n,
+        np.zeros(n),
+        np.arange(n),
+        np.arange(n) * 1_000_000,
+        np.full((n, 1), np.nan),
+        np.zeros(n),
+        np.zeros(n),
+        np.zeros(n),
+    )
+    one.state.core["seen_us"] = 0
+    _, _, blocks = one.advance(rows)
+    assert blocks["row"].tolist() == [3, 18, 33, 48]
+    assert blocks["entities"].tolist() == [entities] * 4
+
+
 def test_own_medians_take_over_after_exactly_500_clean_records(bench, calibrated):
     rng = np.random.default_rng(5)
     given = calibrated(rng.normal(0, 0.2, 4000), level=2.0, half_life=100.0)
