@@ -351,5 +351,7 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_scored(
     windows = ("--data", "now.parquet") + (("--against", "absent.parquet") if command == "drift" else ())
     code, out, err = run(command, *windows, "--report", path)
     assert (code, out) == (1, "")
-    assert f"{path} cannot be written: {why}. Name a file in a folder that exists, is yours and has room." in err
+    assert (
+        f"{path} cannot be written: {why}. Name a file in a folder that exists, is yours and has room." in err
+    )
     assert not list(home.glob(".*.partial"))
