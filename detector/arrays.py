@@ -101,26 +101,23 @@ def pack(arrays: Mapping[str, Array], note: Any = None, compress: bool = True) -
         fields.append(Field(name, little.dtype.str, little.shape))
         parts.append(little)
     table = msgspec.json.encode(Table(fields, msgspec.Raw(msgspec.json.encode(note))))
-    body = b"".join(_stored(parts, compress))
-    raw = sum(part.nbytes for part in parts)
+    body = b"".join(part.reshape(-1).view(np.uint8).data for part in parts if part.size)
+    raw = len(body)
+    if compress:
+        body = _squeezed(body)
     codec = ZSTD if compress else RAW
     head = _HEAD.pack(MAGIC, MAJOR, MINOR, codec, len(table), raw, zlib.crc32(table), zlib.crc32(body), 0)
     return b"".join((head, table, body))
 
 
-def _stored(parts: Iterable[Array], compress: bool) -> Iterable[bytes]:
-    views = (part.reshape(-1).view(np.uint8).data for part in parts if part.size)
-    if not compress:
-        yield from (bytes(view) for view in views)
-        return
+def _squeezed(body: bytes) -> bytes:
     import pyarrow as pa
 
-    # A frame for each array: frames one after another are read like one, and no second copy of all is needed.
-    codec = pa.Codec("zstd", ZSTD_LEVEL)
-    yield from (codec.compress(view, asbytes=True) for view in views)
+    squeezed: bytes = pa.Codec("zstd", ZSTD_LEVEL).compress(body, asbytes=True)
+    return squeezed
 
 
-def unpack(data: bytes, what: str) -> Packed:
+def unpack(data: bytes | memoryview, what: str) -> Packed:
     """The arrays of `pack`; StateError, naming `what`, on anything else."""
     if len(data) < _HEAD.size:
         raise corrupt(what, f"it has {len(data)} bytes, fewer than its header needs")

@@ -15,30 +15,40 @@ that breaks off half-way therefore never touches the pieces of the last complete
 compacts. The marker also names the snapshot before it, to fall back on where a second daemon wrote into
 the newest one's pieces. A daemon that was suspended while the group gave its partitions to another may go on
 writing for a moment: a change that it lets act after the new owner's word is overruled.
+
+The pieces of a snapshot, joined, are its head (names of the entities, arrays of the partition, the note) and then the
+arrays of BLOCK entities at a time, each packed by itself, behind a word of how long each is. So neither who writes
+nor who reads needs memory for more than a few of them at once.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
 from .arrays import Array, Arrays, pack
+from .beforehand import in_order
 from .wire import checked_line
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 """1.0 had no `what` and `action` in decisions, and no shifts and outages; 1.1 no writers and owners;
-1.2 no zstd and no number of entities."""
+1.2 no zstd and no number of entities; 1.3 all entities of a snapshot in one block."""
 PIECE_BYTES = 512 * 1024  # half of Kafka's default message.max.bytes, so no broker setting is needed
 Pair = tuple[bytes, bytes | None]
 T = TypeVar("T")
 
 PIECE = struct.Struct("<4sBBHQIII")  # magic, format, id, writer, index, count; then the CRC-32 of all else
 CRC = struct.Struct("<I")
-PIECE_MAGIC, PIECE_MAJOR = b"TSNC", 1
+PIECE_MAGIC, PIECE_MAJOR = b"TSNC", 2
+BLOCK = 1024
+"""Entities: some 6 MB before compression, the same memory again and again."""
+LENGTHS_OF_BLOCKS, BLOCKS_MAGIC, BLOCKS_MAJOR = struct.Struct("<4sBBHI"), b"TSNB", 1
+LENGTH = np.dtype("<u8")
 NAMES, LENGTHS, SLOT, PART = "names", "names.lengths", "slot:", "part:"
 
 
@@ -111,18 +121,32 @@ class Marker(Complete, frozen=True, kw_only=True):
 
 
 class Snapshot(NamedTuple):
-    """The state of one input partition after every record before `next_offset`.
-
-    slots[name] is [rows, ...], one row per entity in the order of `entities`; part[name] is of any shape;
-    `note` is a small JSON-able remark of the chain (configuration hash, alignment settings). Restored
-    arrays are read-only.
-    """
+    """The state of one input partition after every record before `next_offset`."""
 
     next_offset: int
     entities: list[str]
-    slots: Arrays
+    blocks: Iterable[Arrays]
+    """Arrays [rows, …] by name, of BLOCK entities at a time in the order of `entities`; what was restored is read-only.
+    They are made as they are gone through: of a state as it is then, of a changelog by being unpacked."""
     part: Arrays
+    """Of any shape."""
     note: dict[str, Any]
+    """A small JSON-able remark of the chain (configuration hash, alignment settings)."""
+
+    @property
+    def slots(self) -> Arrays:
+        """The arrays of all entities at once."""
+        blocks = list(self.blocks)
+        return {name: np.concatenate([block[name] for block in blocks]) for name in (blocks or [{}])[0]}
+
+    def row(self, number: int) -> Arrays:
+        """A copy of the one row of an entity, by its place in `entities`."""
+        for block in self.blocks:
+            rows = len(next(iter(block.values())))
+            if number < rows:
+                return {name: array[number : number + 1].copy() for name, array in block.items()}
+            number -= rows
+        raise IndexError(number)
 
 
 def prefix_of(topic: str, partition: int) -> str:
@@ -207,14 +231,27 @@ def _complete(marker: Marker) -> Complete:
 
 def _pack_snapshot(snapshot: Snapshot, compress: bool) -> bytes:
     names = [name.encode() for name in snapshot.entities]
-    rows = len(names)
     arrays: dict[str, Array] = {
-        LENGTHS: np.fromiter(map(len, names), np.int32, rows),
+        LENGTHS: np.fromiter(map(len, names), np.int32, len(names)),
         NAMES: np.frombuffer(b"".join(names), np.uint8),
     }
-    for name, array in snapshot.slots.items():
-        if array.shape[:1] != (rows,):
-            raise ValueError(f"slot array {name!r} has the shape {array.shape} for {rows} entities")
-        arrays[SLOT + name] = array
     arrays.update({PART + name: array for name, array in snapshot.part.items()})
-    return pack(arrays, {"next_offset": snapshot.next_offset, "note": snapshot.note}, compress)
+    note = {"next_offset": snapshot.next_offset, "note": snapshot.note}
+    packed = [pack(arrays, note, compress)]
+    packed += in_order(lambda block: pack(block, compress=compress), _whole_blocks(snapshot))
+    lengths = np.array([len(one) for one in packed], LENGTH)
+    head = LENGTHS_OF_BLOCKS.pack(BLOCKS_MAGIC, BLOCKS_MAJOR, 0, 0, len(packed))
+    return b"".join((head, lengths.tobytes(), *packed))
+
+
+def _whole_blocks(snapshot: Snapshot) -> Iterator[Arrays]:
+    left = len(snapshot.entities)
+    for block in snapshot.blocks:
+        rows = min(BLOCK, left)
+        for name, array in block.items():
+            if array.shape[:1] != (rows,):
+                raise ValueError(f"slot array {name!r} has the shape {array.shape} for {rows} entities")
+        left -= rows
+        yield block
+    if left:
+        raise ValueError(f"{left} entities have no rows")

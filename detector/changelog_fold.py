@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -12,10 +13,16 @@ import numpy as np
 from msgspec import Meta
 
 from ..errors import StateError
-from .arrays import unpack
+from .arrays import Arrays, unpack
+from .beforehand import in_order
 from .changelog import (
+    BLOCK,
+    BLOCKS_MAGIC,
+    BLOCKS_MAJOR,
     CRC,
+    LENGTH,
     LENGTHS,
+    LENGTHS_OF_BLOCKS,
     NAMES,
     PART,
     PIECE,
@@ -84,8 +91,30 @@ class _Note(msgspec.Struct, frozen=True):
     note: dict[str, Any] = {}
 
 
+class _Blocks:
+    """The packed blocks of a snapshot, unpacked each time that they are gone through."""
+
+    def __init__(self, packed: list[memoryview], entities: int, what: str) -> None:
+        self._packed, self._entities, self._what = packed, entities, what
+
+    def __iter__(self) -> Iterator[Arrays]:
+        left = self._entities
+        for block in in_order(lambda one: unpack(one, self._what).arrays, self._packed):
+            rows = min(left, BLOCK)
+            left -= rows
+            yield _of_rows(block, rows, self._what)
+
+
+def _of_rows(block: Arrays, rows: int, what: str) -> Arrays:
+    for name, array in block.items():
+        if array.shape[:1] != (rows,):
+            raise corrupt(what, f"its field {name!r} has another number of rows than entities")
+    return block
+
+
 def _unpack_snapshot(data: bytes, what: str) -> Snapshot:
-    arrays, note_bytes = unpack(data, what)
+    head, *packed = _cut(data, what)
+    arrays, note_bytes = unpack(head, what)
     try:
         note = msgspec.json.decode(note_bytes, type=_Note)
         lengths, blob = arrays[LENGTHS], arrays[NAMES].tobytes()
@@ -97,12 +126,31 @@ def _unpack_snapshot(data: bytes, what: str) -> Snapshot:
         entities = [blob[e - n : e].decode() for e, n in zip(ends.tolist(), lengths.tolist(), strict=True)]
     except (KeyError, UnicodeDecodeError, msgspec.DecodeError, TypeError, ValueError) as wrong:
         raise corrupt(what, f"its header is not readable ({wrong})") from None
-    slots = {name.removeprefix(SLOT): a for name, a in arrays.items() if name.startswith(SLOT)}
     part = {name.removeprefix(PART): a for name, a in arrays.items() if name.startswith(PART)}
-    for name, array in slots.items():
-        if array.shape[:1] != (len(entities),):
-            raise corrupt(what, f"its field {name!r} has another number of rows than entities")
-    return Snapshot(note.next_offset, entities, slots, part, note.note)
+    slots = {name.removeprefix(SLOT): a for name, a in arrays.items() if name.startswith(SLOT)}
+    blocks: Iterable[Arrays] = _Blocks(packed, len(entities), what)
+    if slots:  # up to 1.3
+        whole = _of_rows(slots, len(entities), what).items()
+        blocks = [{name: a[at : at + BLOCK] for name, a in whole} for at in range(0, len(entities), BLOCK)]
+    elif len(packed) != -(-len(entities) // BLOCK):
+        raise corrupt(what, "it has another number of blocks than its entities fill")
+    return Snapshot(note.next_offset, entities, blocks, part, note.note)
+
+
+def _cut(data: bytes, what: str) -> list[memoryview]:
+    """The head of a snapshot and its blocks; up to 1.3 the head was all."""
+    view = memoryview(data)
+    if view[: len(BLOCKS_MAGIC)] != BLOCKS_MAGIC or len(view) < LENGTHS_OF_BLOCKS.size:
+        return [view]
+    _, major, _, _, count = LENGTHS_OF_BLOCKS.unpack_from(view)
+    begin = LENGTHS_OF_BLOCKS.size + count * LENGTH.itemsize
+    if major != BLOCKS_MAJOR or count < 1 or begin > len(view):
+        raise corrupt(what, "the lengths of its blocks are not readable")
+    lengths = np.frombuffer(view, LENGTH, count, LENGTHS_OF_BLOCKS.size).tolist()
+    if sum(lengths) != len(view) - begin:
+        raise corrupt(what, "the lengths of its blocks do not come to its own")
+    ends = [begin + at for at in itertools.accumulate(lengths)]
+    return [view[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
 class _Piece(NamedTuple):

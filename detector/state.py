@@ -23,15 +23,13 @@ from ..pipelines.slots import SlotTable, capacity, grow, put, reset, take
 from ..thresholds import calibration, drift, trace
 from ..thresholds import state as decisions
 from ..thresholds.constants import PRIOR_WEIGHT, Learning
-from .arrays import Arrays
-from .changelog import Snapshot
+from .changelog import BLOCK, Snapshot
+from .rows import Taken, plain, typed
 from .ruling import Ruling
 
 FORMAT = 3
 """1 had nothing of `thresholds.cusum`, of how records come, nor of what is expected; 2 nothing of when entities were
 seen (`pipelines.admission`), and wider fields."""
-ADDED = frozenset({"progress.entities"})
-"""Fields that are younger than the format: where a snapshot lacks one, it begins as for a new partition or entity."""
 _FIRST_SLOTS = 64
 
 
@@ -247,15 +245,12 @@ class StreamState:
         self.idle.clear()
 
     def snapshot(self, part: int, next_offset: int, topic_id: str = "") -> Snapshot:
-        """Copies of all that belongs to a part, as of just before `next_offset` of the topic that bears this id."""
+        """All that belongs to a part, as of just before `next_offset` of the topic that bears this id.
+
+        What it says of the entities is taken as it is gone through: do that before the state goes on.
+        """
         slots = self.slots_of(part)
         order = sorted(slots.tolist(), key=self.table.name)
-        held = np.array(order, np.int32)
-        arrays = {
-            f"{name}.{field}": column
-            for name, state in self._slots.items()
-            for field, column in zip(state._fields, take(state, held), strict=True)
-        }
         of_part = {
             f"{name}.{field}": column[part : part + 1].copy()
             for name, state in self._part.items()
@@ -264,7 +259,11 @@ class StreamState:
         ruling = self.rulings[part].note()
         note = {"format": FORMAT, "schema": self.schema.hash, "topic_id": topic_id, **ruling}
         return Snapshot(
-            next_offset, [self.table.name(s) for s in order], _plain(arrays), _plain(of_part), note
+            next_offset,
+            [self.table.name(s) for s in order],
+            Taken(self._slots, np.array(order, np.int32)),
+            plain(of_part),
+            note,
         )
 
     def restore(self, part: int, snapshot: Snapshot, ruling: Ruling) -> None:
@@ -284,13 +283,17 @@ class StreamState:
         slots = self.table.intern_all(part, snapshot.entities)
         self.table.take_new()
         self.reserve()
-        for name, state in self._slots.items():
-            put(state, slots, _typed(self._fresh[name], name, snapshot.slots, len(slots), topic, partition))
+        at = 0
+        for block in snapshot.blocks:
+            mine = slots[at : at + BLOCK]
+            for name, state in self._slots.items():
+                put(state, mine, typed(self._fresh[name], name, block, len(mine), topic, partition))
+            at += len(mine)
         for name, state in self._part.items():
             put(
                 state,
                 np.array([part], np.int32),
-                _typed(self._fresh_part[name], name, snapshot.part, 1, topic, partition),
+                typed(self._fresh_part[name], name, snapshot.part, 1, topic, partition),
             )
         reset(self.trace, slots, trace.init(1))
         self.assigned.owner[slots] = part
@@ -327,11 +330,10 @@ def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.Decisi
     _refuse_another_format(snapshot, *part)
     if entity not in snapshot.entities:
         return None
-    row = snapshot.entities.index(entity)
-    mine = {name: array[row : row + 1].copy() for name, array in snapshot.slots.items()}
+    mine = snapshot.row(snapshot.entities.index(entity))
     members = mine.get("decision.fast", np.zeros((1, 0))).shape[-1]
     fresh = decisions.init(1, members)
-    found: decisions.DecisionState = _typed(fresh, "decision", mine, 1, *part)
+    found: decisions.DecisionState = typed(fresh, "decision", mine, 1, *part)
     return found
 
 
@@ -342,46 +344,3 @@ def _refuse_another_format(snapshot: Snapshot, topic: str, partition: int) -> No
             f"The state of {topic}/{partition} has the format {written}; this program reads {FORMAT}. Go back to the "
             "version of tocsin that wrote it, or start a stream with a new name."
         )
-
-
-def _plain(arrays: dict[str, NDArray[Any]]) -> Arrays:
-    """Records of several fields as one plain array per field, which is all that the changelog format holds."""
-    plain: Arrays = {}
-    for name, array in arrays.items():
-        if array.dtype.names is None:
-            plain[name] = array
-        else:
-            plain.update(
-                {f"{name}.{field}": np.ascontiguousarray(array[field]) for field in array.dtype.names}
-            )
-    return plain
-
-
-def _typed(fresh: Any, name: str, arrays: Arrays, rows: int, topic: str, partition: int) -> Any:
-    """The state `fresh` is a row of, out of plain arrays, which it may share."""
-    columns = []
-    for field, column in zip(fresh._fields, fresh, strict=True):
-        key = f"{name}.{field}"
-        if column.dtype.names is None:
-            columns.append(_usable(arrays, key, rows, column, topic, partition))
-            continue
-        restored = np.empty((rows, *column.shape[1:]), column.dtype)
-        for sub in column.dtype.names:
-            restored[sub] = _usable(arrays, f"{key}.{sub}", rows, column[sub], topic, partition)
-        columns.append(restored)
-    return type(fresh)(*columns)
-
-
-def _usable(
-    arrays: Arrays, key: str, rows: int, row: NDArray[Any], topic: str, partition: int
-) -> NDArray[Any]:
-    found = arrays.get(key)
-    if found is None and key in ADDED:
-        return np.repeat(row, rows, axis=0)
-    if found is None or (found.shape, found.dtype) != ((rows, *row.shape[1:]), row.dtype):
-        there = "it is not there" if found is None else f"it is {found.dtype}{list(found.shape)}"
-        raise StateError(
-            f"The snapshot of {topic}/{partition} has no usable field {key} ({there}). It was written by "
-            "another version of tocsin; go back to that version, or start a stream with a new name."
-        )
-    return found

@@ -81,7 +81,7 @@ class Read(NamedTuple):
     fetched_s: float
     """To consume what is stored, and check each message."""
     unpacked_s: float
-    """To check each snapshot as a whole, and make arrays of it."""
+    """To check each snapshot as a whole, and make arrays of it, block by block."""
     nbytes: int
     """Of the arrays."""
 
@@ -107,11 +107,10 @@ def _read(bench: Bench, topic: str, entities: int) -> Read:
 
 
 def _size(snapshot: Snapshot | None) -> tuple[int, int]:
-    """Entities, and bytes of all arrays."""
+    """Entities, and bytes of their arrays, each block of which is made, as for a restore, and gone again."""
     if snapshot is None:
         return 0, 0
-    arrays = (*snapshot.slots.values(), *snapshot.part.values())
-    return len(snapshot.entities), sum(array.nbytes for array in arrays)
+    return len(snapshot.entities), sum(array.nbytes for block in snapshot.blocks for array in block.values())
 
 
 def _where_it_goes(read: Read, entities: int) -> str:

@@ -173,9 +173,9 @@ def state_of(home: Home) -> dict[int, str]:
 def _digest(snapshot: Snapshot) -> str:
     order = np.argsort(np.array(snapshot.entities))
     digest = hashlib.sha256(f"{snapshot.next_offset} {sorted(snapshot.entities)}".encode())
-    for name in sorted(snapshot.slots):
+    for name, array in sorted(snapshot.slots.items()):
         if name not in OWN:
-            digest.update(name.encode() + np.ascontiguousarray(snapshot.slots[name][order]).tobytes())
+            digest.update(name.encode() + np.ascontiguousarray(array[order]).tobytes())
     for name in sorted(snapshot.part):
         digest.update(name.encode() + np.ascontiguousarray(snapshot.part[name]).tobytes())
     return digest.hexdigest()

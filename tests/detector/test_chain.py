@@ -345,7 +345,7 @@ def test_a_snapshot_of_other_features_is_refused(
     fields = {k: v for k, v in snapshot.slots.items() if k != "decision.core.S"}
     same = shared_stand.chain().state
     with pytest.raises(StateError, match=r"no usable field .*decision\.core\.S"):
-        same.restore(same.part(TOPIC, 0), snapshot._replace(slots=fields), life.chain.state.rulings[0])
+        same.restore(same.part(TOPIC, 0), snapshot._replace(blocks=[fields]), life.chain.state.rulings[0])
 
 
 def test_an_incident_closed_at_the_committed_offset_is_told_after_a_crash(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tocsin.detector import changelog
 from tocsin.detector.changelog import (
+    BLOCK,
     Applied,
     Decision,
     Layout,
@@ -41,8 +42,9 @@ def snapshot(seed: int, rows: int = 5) -> Snapshot:
         "decision.S": numbers(seed + 1, rows),
         "decision.phase": numbers(seed + 2, rows).astype(np.uint8),
     }
+    blocks = [{name: array[at : at + BLOCK] for name, array in slots.items()} for at in range(0, rows, BLOCK)]
     part = {"watermark": np.array(seed * 10, np.int64), "drift": numbers(seed + 3, 2, 3)}
-    return Snapshot(seed * 100, [f"host-{i} é" for i in range(rows)], slots, part, {"config": f"c{seed}"})
+    return Snapshot(seed * 100, [f"host-{i} é" for i in range(rows)], blocks, part, {"config": f"c{seed}"})
 
 
 def same(a: Snapshot | None, b: Snapshot | None) -> bool:
@@ -88,6 +90,30 @@ def test_the_last_complete_snapshot_survives_a_crash_anywhere_and_any_compaction
     assert not found.torn
     pieces = written(snapshot(complete, rows=complete), None)[0][:-1] if complete else []
     assert found.size == sum(len(value or b"") - 32 for _, value in pieces)
+
+
+@pytest.mark.parametrize("rows", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 7])
+@pytest.mark.parametrize("compress", [True, False])
+def test_many_entities_come_back_in_blocks_in_their_order(rows: int, compress: bool) -> None:
+    pairs, _ = encode_snapshot(TOPIC, PART, snapshot(3, rows), None, 1, compress)
+    found = restore(pairs).snapshot
+    assert found is not None
+    assert same(found, snapshot(3, rows))
+    assert [len(block["decision.S"]) for block in found.blocks] == [
+        min(BLOCK, rows - at) for at in range(0, rows, BLOCK)
+    ]
+    for number in {0, rows // 2, rows - 1} if rows else ():
+        row = found.row(number)
+        assert row["decision.S"].tolist() == [found.slots["decision.S"][number]]
+        row["decision.S"][0] = -1.0
+    with pytest.raises(IndexError):
+        found.row(rows)
+
+
+def test_what_is_read_once_can_be_read_again() -> None:
+    found = restore(written(snapshot(2), None)[0]).snapshot
+    assert found is not None
+    assert same(found, found)
 
 
 def test_sides_alternate_and_pieces_stay_small() -> None:
@@ -209,9 +235,11 @@ def test_layouts() -> None:
 
 def test_a_slot_array_of_another_length_is_a_mistake() -> None:
     shot = snapshot(1)
-    shot.slots["decision.S"] = np.zeros(4)
+    wrong = {**shot.slots, "decision.S": np.zeros(4)}
     with pytest.raises(ValueError, match="decision"):
-        written(shot, None)
+        written(shot._replace(blocks=[wrong]), None)
+    with pytest.raises(ValueError, match="5 entities have no rows"):
+        written(shot._replace(blocks=[]), None)
 
 
 def whole_log() -> list[Pair]:
@@ -238,7 +266,7 @@ def kept(version: str) -> list[Pair]:
     return [(bytes.fromhex(key), bytes.fromhex(value)) for key, value in lines]
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3", "1.4"])
 def test_what_earlier_versions_wrote_is_read(version: str) -> None:
     found, expected = restore(kept(version)), restore(whole_log())
     assert same(found.snapshot, snapshot(2))
@@ -258,7 +286,7 @@ def test_the_marker_says_how_many_entities_there_are() -> None:
 
 def test_the_format_is_what_it_was() -> None:
     """To the byte, of uncompressed snapshots: zstd's output may differ between its versions."""
-    assert kept("1.3") == raw_log()
+    assert kept("1.4") == raw_log()
 
 
 def raw_log() -> list[Pair]:
@@ -300,15 +328,15 @@ def test_newer_formats_are_named_and_additions_ignored() -> None:
     assert value is not None
     more = value[9:-1] + b',"later":{"x":1}}'
     assert restore([(key, changelog.checked_line(more))]).applied[0].version == 7
-    newer = value[9:].replace(b'"1.3"', b'"2.3"')
+    newer = value[9:].replace(b'"1.4"', b'"2.3"')
     with pytest.raises(
         StateError, match=r"change/00000000000000000001/7' has schema_version 2\.3, newer than"
     ):
         restore([(key, changelog.checked_line(newer))])
     pairs, _ = written(snapshot(1), None)
     piece = bytearray(pairs[0][1] or b"")
-    piece[4] = 2
-    with pytest.raises(StateError, match="snapshot/A/0' has the piece format 2, newer than the 1"):
+    piece[4] = 3
+    with pytest.raises(StateError, match="snapshot/A/0' has the piece format 3, newer than the 2"):
         restore([(pairs[0][0], bytes(piece))])
 
 

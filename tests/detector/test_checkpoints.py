@@ -26,7 +26,7 @@ def snapshot(
     """Replay and cover that are exported after a snapshot at offset 100, the one before it `came` records ago."""
     consumer, side, state = MagicMock(broker_down=down), MagicMock(), MagicMock()
     side.begin_offsets.side_effect = [oldest if isinstance(oldest, Exception) else {PART: oldest}]
-    state.snapshot.return_value = Snapshot(100, [], {}, {}, {})
+    state.snapshot.return_value = Snapshot(100, [], [], {}, {})
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     ledger = Ledger(metrics, "s", Clocks())
@@ -81,7 +81,7 @@ def slow(partitions: int, takes_s: float) -> Slow:
     def snapshot(index: int, next_offset: int, topic_id: str) -> Snapshot:
         now[0] += takes_s
         written.append(index)
-        return Snapshot(next_offset - 1, [], {}, {}, {})
+        return Snapshot(next_offset - 1, [], [], {}, {})
 
     state.snapshot.side_effect = snapshot
     consumer = MagicMock(broker_down=True)

@@ -99,5 +99,5 @@ def test_in_another_topic_of_the_name_nothing_is_taken_for_committed_and_a_snaps
 def test_a_snapshot_is_of_another_topic_only_where_both_are_known(
     note: dict[str, str] | None, now: str, another: bool
 ) -> None:
-    snapshot = None if note is None else Snapshot(5, [], {}, {}, note)
+    snapshot = None if note is None else Snapshot(5, [], [], {}, note)
     assert Recovered(snapshot, None, [], 0).of_another(now) is another

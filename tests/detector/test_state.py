@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tocsin.detector.changelog import Snapshot
 from tocsin.detector.recovery import Recovery
-from tocsin.detector.state import ADDED, StreamState, decision_of
+from tocsin.detector.rows import ADDED
+from tocsin.detector.state import StreamState, decision_of
 from tocsin.errors import StateError
 from tocsin.pipelines.admission import Limits
 from tocsin.pipelines.schema import FeatureSchema
@@ -43,7 +44,7 @@ def test_an_array_of_another_type_or_shape_is_refused(alter: Any) -> None:
     with pytest.raises(StateError, match=rf"no usable field {field} \(it is float"):
         state.restore(
             0,
-            snapshot._replace(slots={**snapshot.slots, field: alter(snapshot.slots[field])}),
+            snapshot._replace(blocks=[{**snapshot.slots, field: alter(snapshot.slots[field])}]),
             cast(Any, None),
         )
 
@@ -52,7 +53,7 @@ def test_an_array_that_is_missing_is_named() -> None:
     _, snapshot = taken()
     slots = {name: array for name, array in snapshot.slots.items() if name != "decision.fast"}
     with pytest.raises(StateError, match=r"no usable field decision\.fast \(it is not there\)"):
-        decision_of(snapshot._replace(slots=slots), PART, "a")
+        decision_of(snapshot._replace(blocks=[slots]), PART, "a")
 
 
 def test_a_field_that_is_younger_than_the_format_may_be_missing() -> None:

@@ -302,7 +302,7 @@ def test_offsets_are_committed_as_often_as_is_set(stage: Stage) -> None:
 def test_the_last_snapshot_is_acknowledged_although_no_offset_is_left_to_commit(stage: Stage) -> None:
     owned = stage.own()
     owned.next_offset = owned.committed = 6
-    stage.state.snapshot.return_value = Snapshot(6, [], {}, {}, {})
+    stage.state.snapshot.return_value = Snapshot(6, [], [], {}, {})
     done: list[str] = []
     stage.producer.produce.side_effect = lambda *_, **__: done.append("written")
     stage.producer.flush.side_effect = lambda _: done.append("acknowledged")
@@ -314,7 +314,7 @@ def test_the_last_snapshot_is_acknowledged_although_no_offset_is_left_to_commit(
 def test_no_state_is_written_before_what_it_contains_is_acknowledged(stage: Stage) -> None:
     stage.own()
     stage.loop._s = stage.loop._s._replace(snapshot_every_s=0.0)
-    stage.state.snapshot.return_value = Snapshot(6, [], {}, {}, {})
+    stage.state.snapshot.return_value = Snapshot(6, [], [], {}, {})
     stage.incoming, stage.acknowledging = batch(5), False
     for _ in range(5):
         stage.loop._turn()
@@ -333,7 +333,7 @@ def test_a_stop_is_seen_between_two_batches_of_a_replay() -> None:
     parts = MagicMock(), MagicMock(), MagicMock(), "s", side, lambda _: 0, stopping.check, MagicMock()
     replay = recovery.Recovery(*parts)
     side.consume.side_effect = lambda *_: stopping.ask() or batch(5, 6)
-    snapshot = Snapshot(5, [], {}, {}, {"change": 0, "model": "m"})
+    snapshot = Snapshot(5, [], [], {}, {"change": 0, "model": "m"})
     replay.rulings.newest = 0  # type: ignore[misc]
     replay.rulings.ruling.return_value.model.name = "m"  # type: ignore[attr-defined]
     with pytest.raises(StopAsked):
@@ -350,7 +350,7 @@ def test_a_restart_knows_how_large_the_last_snapshot_was_and_what_came_since() -
     rulings.ruling.return_value.model.name = "m"
     parts = MagicMock(), reader, rulings, "s", side, lambda _: 0, lambda: None, MagicMock()
     replay = recovery.Recovery(*parts)
-    snapshot = Snapshot(5, [], {}, {}, {"change": 0, "model": "m"})
+    snapshot = Snapshot(5, [], [], {}, {"change": 0, "model": "m"})
     owned, replayed = replay.recover(PART, Recovered(snapshot, None, [], 777), 9)
     assert (owned.snapshot_bytes, owned.bytes_in, owned.snapshot_offset, owned.next_offset) == (777, 20, 5, 9)
     assert replayed == 4

@@ -20,6 +20,12 @@ from tocsin.detector import alerts, arrays, audit_chain
 from tocsin.detector import group_messages as groups
 from tocsin.detector.audit import trail
 from tocsin.detector.changelog import (
+    BLOCKS_MAGIC,
+    LENGTH,
+    LENGTHS,
+    LENGTHS_OF_BLOCKS,
+    NAMES,
+    SLOT,
     Applied,
     Decision,
     Layout,
@@ -31,7 +37,10 @@ from tocsin.detector.changelog import (
     encode_owner,
     encode_snapshot,
 )
-from tocsin.detector.changelog_fold import Restorer, forget
+from tocsin.detector.changelog import (
+    PART as OF_PART,
+)
+from tocsin.detector.changelog_fold import Restorer, _cut, forget
 from tocsin.detector.changes import (
     BudgetChange,
     Feedback,
@@ -142,6 +151,8 @@ def _fold(log: list[tuple[bytes, bytes | None]]) -> None:
         found = restorer.restored(*part)
         forget(*part, found)
         recovered(found)
+        if found.snapshot is not None:
+            list(found.snapshot.blocks)
 
 
 def _fitting(key: bytes, value: bytes) -> bytes:
@@ -170,26 +181,65 @@ def _snapshot(folder: Path) -> Prepared:
     state = _state()
 
     def read(data: bytes) -> None:
-        table, _, body = data.partition(b"\n")
-        head = arrays._HEAD.pack(
-            arrays.MAGIC, 1, 0, arrays.RAW, len(table), len(body), zlib.crc32(table), zlib.crc32(body), 0
-        )
-        found = _whole(head + table + body)
-        if found is not None:
-            _restored(state, found)
+        _taken_up(state, _enveloped(data))
 
-    seeds = []
-    for entities in (2, 0):
-        shot = _state(entities).snapshot(0, 50)
-        packed = _body_of(shot, compress=False)
-        length = TABLE_LENGTH.unpack_from(packed, 8)[0]
-        seeds.append(packed[32 : 32 + length] + b"\n" + packed[32 + length :])
-    return Prepared(seeds, read)
+    return Prepared(
+        [_opened(_head_only(_state(entities).snapshot(0, 50), False)) for entities in (2, 0)], read
+    )
+
+
+def _block(folder: Path) -> Prepared:
+    """The same of a block of entities, behind a head that is whole."""
+    state = _state()
+    body = _body_of(_state().snapshot(0, 50), compress=False)
+    head, block = (bytes(one) for one in _cut(body, "the seed"))
+
+    def read(data: bytes) -> None:
+        packed = _enveloped(data)
+        lengths = np.array([len(head), len(packed)], LENGTH).tobytes()
+        _taken_up(state, body[: LENGTHS_OF_BLOCKS.size] + lengths + head + packed)
+
+    return Prepared([_opened(block)], read)
+
+
+def _lengths(folder: Path) -> Prepared:
+    """How a snapshot is cut into its head and blocks."""
+    state = _state()
+    seeds = [_body_of(_state().snapshot(0, 50), compress) for compress in (True, False)]
+    return Prepared(seeds, lambda data: _taken_up(state, BLOCKS_MAGIC + data[len(BLOCKS_MAGIC) :]))
+
+
+def _taken_up(state: StreamState, body: bytes) -> None:
+    found = _whole(body)
+    if found is not None:
+        _restored(state, found)
+
+
+def _enveloped(data: bytes) -> bytes:
+    """A field table, and behind a line's end what it tells of, as arrays are packed."""
+    table, _, body = data.partition(b"\n")
+    sizes, crcs = (len(table), len(body)), (zlib.crc32(table), zlib.crc32(body))
+    return arrays._HEAD.pack(arrays.MAGIC, 1, 0, arrays.RAW, *sizes, *crcs, 0) + table + body
+
+
+def _opened(packed: bytes) -> bytes:
+    length = TABLE_LENGTH.unpack_from(packed, 8)[0]
+    return packed[32 : 32 + length] + b"\n" + packed[32 + length :]
 
 
 def _body_of(shot: Snapshot, compress: bool) -> bytes:
     pairs, _ = encode_snapshot(TOPIC, 0, shot, None, 1, compress=compress, piece_bytes=1 << 20)
     return (pairs[0][1] or b"")[PIECE_HEAD + 4 :]
+
+
+def _head_only(shot: Snapshot, compress: bool) -> bytes:
+    """A snapshot as it was up to 1.3: all in one."""
+    names = [name.encode() for name in shot.entities]
+    lengths = np.fromiter(map(len, names), np.int32, len(names))
+    every = {LENGTHS: lengths, NAMES: np.frombuffer(b"".join(names), np.uint8)}
+    every |= {SLOT + name: array for name, array in shot.slots.items()}
+    every |= {OF_PART + name: array for name, array in shot.part.items()}
+    return arrays.pack(every, {"next_offset": shot.next_offset, "note": shot.note}, compress)
 
 
 def _packed(folder: Path) -> Prepared:
@@ -201,11 +251,9 @@ def _packed(folder: Path) -> Prepared:
             length = TABLE_LENGTH.unpack_from(data, 8)[0]
             table, body = data[32 : 32 + length], data[32 + length :]
             data = data[:20] + CRCS.pack(zlib.crc32(table), zlib.crc32(body)) + data[28:]
-        found = _whole(data)
-        if found is not None:
-            _restored(state, found)
+        _taken_up(state, data)
 
-    return Prepared([_body_of(_state().snapshot(0, 50), compress) for compress in (True, False)], read)
+    return Prepared([_head_only(_state().snapshot(0, 50), compress) for compress in (True, False)], read)
 
 
 def _calibration(rows: int) -> dict[str, Any]:
@@ -401,6 +449,8 @@ TARGETS = [
     Target("changelog: values", (StateError,), _changelog, share=0.5),
     Target("changelog: snapshot", (StateError,), _snapshot),
     Target("changelog: envelope", (StateError,), _packed),
+    Target("changelog: block", (StateError,), _block),
+    Target("changelog: lengths of blocks", (StateError,), _lengths),
     Target("control topic: changes", (DataError,), _control),
     Target("control topic: artefacts", (), _artefact),
     Target("control topic: seals", (SignatureError,), _seals),
