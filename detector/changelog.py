@@ -33,6 +33,7 @@ import numpy as np
 
 from .arrays import Array, Arrays, pack
 from .beforehand import in_order
+from .scattered import Scattered
 from .wire import checked_line
 
 SCHEMA_VERSION = "1.4"
@@ -193,7 +194,7 @@ def encode_snapshot(
     writer: int,
     compress: bool = True,
     piece_bytes: int = PIECE_BYTES,
-) -> tuple[list[Pair], Marker]:
+) -> tuple[Iterator[Pair], Marker]:
     """The messages of a snapshot, the marker last, and that marker (the `previous` of the next one).
 
     `previous` is the marker last written or restored; `writer` is a number (u32) drawn once per process,
@@ -203,33 +204,35 @@ def encode_snapshot(
     body = _pack_snapshot(snapshot, compress)
     number = previous.id + 1 if previous else 1
     side: Literal["A", "B"] = "B" if previous and previous.side == "A" else "A"
-    cuts = range(0, len(body), piece_bytes)
-    prefix = prefix_of(topic, partition)
-    pairs: list[Pair] = []
-    for index, at in enumerate(cuts):
-        piece = body[at : at + piece_bytes]
-        head = PIECE.pack(PIECE_MAGIC, PIECE_MAJOR, 0, 0, number, writer, index, len(cuts))
-        crc = CRC.pack(zlib.crc32(piece, zlib.crc32(head)))
-        pairs.append((f"{prefix}snapshot/{side}/{index}".encode(), head + crc + piece))
     marker = Marker(
         id=number,
         side=side,
         writer=writer,
         next_offset=snapshot.next_offset,
-        pieces=len(cuts),
-        crc=zlib.crc32(body),
+        pieces=-(-len(body) // piece_bytes),
+        crc=body.crc(),
         entities=len(snapshot.entities),
         previous=previous and _complete(previous),
     )
-    pairs.append((f"{prefix}snapshot".encode(), checked_line(msgspec.json.encode(marker))))
-    return pairs, marker
+    return _messages(prefix_of(topic, partition), body, marker, piece_bytes), marker
+
+
+def _messages(prefix: str, body: Scattered, marker: Marker, piece_bytes: int) -> Iterator[Pair]:
+    for index in range(marker.pieces):
+        piece = body.slices(index * piece_bytes, (index + 1) * piece_bytes)
+        head = PIECE.pack(PIECE_MAGIC, PIECE_MAJOR, 0, 0, marker.id, marker.writer, index, marker.pieces)
+        crc = zlib.crc32(head)
+        for part in piece:
+            crc = zlib.crc32(part, crc)
+        yield f"{prefix}snapshot/{marker.side}/{index}".encode(), b"".join((head, CRC.pack(crc), *piece))
+    yield f"{prefix}snapshot".encode(), checked_line(msgspec.json.encode(marker))
 
 
 def _complete(marker: Marker) -> Complete:
     return Complete(**{name: getattr(marker, name) for name in Complete.__struct_fields__})
 
 
-def _pack_snapshot(snapshot: Snapshot, compress: bool) -> bytes:
+def _pack_snapshot(snapshot: Snapshot, compress: bool) -> Scattered:
     names = [name.encode() for name in snapshot.entities]
     arrays: dict[str, Array] = {
         LENGTHS: np.fromiter(map(len, names), np.int32, len(names)),
@@ -241,7 +244,7 @@ def _pack_snapshot(snapshot: Snapshot, compress: bool) -> bytes:
     packed += in_order(lambda block: pack(block, compress=compress), _whole_blocks(snapshot))
     lengths = np.array([len(one) for one in packed], LENGTH)
     head = LENGTHS_OF_BLOCKS.pack(BLOCKS_MAGIC, BLOCKS_MAJOR, 0, 0, len(packed))
-    return b"".join((head, lengths.tobytes(), *packed))
+    return Scattered((head, lengths.tobytes(), *packed))
 
 
 def _whole_blocks(snapshot: Snapshot) -> Iterator[Arrays]:

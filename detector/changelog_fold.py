@@ -41,6 +41,7 @@ from .changelog import (
     key_of,
     prefix_of,
 )
+from .scattered import Scattered
 from .wire import corrupt, decode_json, unchecked_line
 
 T = TypeVar("T")
@@ -94,15 +95,18 @@ class _Note(msgspec.Struct, frozen=True):
 class _Blocks:
     """The packed blocks of a snapshot, unpacked each time that they are gone through."""
 
-    def __init__(self, packed: list[memoryview], entities: int, what: str) -> None:
-        self._packed, self._entities, self._what = packed, entities, what
+    def __init__(self, body: Scattered, places: list[tuple[int, int]], entities: int, what: str) -> None:
+        self._body, self._places, self._entities, self._what = body, places, entities, what
 
     def __iter__(self) -> Iterator[Arrays]:
         left = self._entities
-        for block in in_order(lambda one: unpack(one, self._what).arrays, self._packed):
+        for block in in_order(self._unpacked, self._places):
             rows = min(left, BLOCK)
             left -= rows
             yield _of_rows(block, rows, self._what)
+
+    def _unpacked(self, place: tuple[int, int]) -> Arrays:
+        return unpack(self._body.cut(*place), self._what).arrays
 
 
 def _of_rows(block: Arrays, rows: int, what: str) -> Arrays:
@@ -112,9 +116,9 @@ def _of_rows(block: Arrays, rows: int, what: str) -> Arrays:
     return block
 
 
-def _unpack_snapshot(data: bytes, what: str) -> Snapshot:
-    head, *packed = _cut(data, what)
-    arrays, note_bytes = unpack(head, what)
+def _unpack_snapshot(body: Scattered, what: str) -> Snapshot:
+    head, *places = _places(body, what)
+    arrays, note_bytes = unpack(body.cut(*head), what)
     try:
         note = msgspec.json.decode(note_bytes, type=_Note)
         lengths, blob = arrays[LENGTHS], arrays[NAMES].tobytes()
@@ -128,29 +132,29 @@ def _unpack_snapshot(data: bytes, what: str) -> Snapshot:
         raise corrupt(what, f"its header is not readable ({wrong})") from None
     part = {name.removeprefix(PART): a for name, a in arrays.items() if name.startswith(PART)}
     slots = {name.removeprefix(SLOT): a for name, a in arrays.items() if name.startswith(SLOT)}
-    blocks: Iterable[Arrays] = _Blocks(packed, len(entities), what)
+    blocks: Iterable[Arrays] = _Blocks(body, places, len(entities), what)
     if slots:  # up to 1.3
         whole = _of_rows(slots, len(entities), what).items()
         blocks = [{name: a[at : at + BLOCK] for name, a in whole} for at in range(0, len(entities), BLOCK)]
-    elif len(packed) != -(-len(entities) // BLOCK):
+    elif len(places) != -(-len(entities) // BLOCK):
         raise corrupt(what, "it has another number of blocks than its entities fill")
     return Snapshot(note.next_offset, entities, blocks, part, note.note)
 
 
-def _cut(data: bytes, what: str) -> list[memoryview]:
-    """The head of a snapshot and its blocks; up to 1.3 the head was all."""
-    view = memoryview(data)
-    if view[: len(BLOCKS_MAGIC)] != BLOCKS_MAGIC or len(view) < LENGTHS_OF_BLOCKS.size:
-        return [view]
-    _, major, _, _, count = LENGTHS_OF_BLOCKS.unpack_from(view)
+def _places(body: Scattered, what: str) -> list[tuple[int, int]]:
+    """Where the head of a snapshot and its blocks begin and end; up to 1.3 the head was all."""
+    first = body.cut(0, LENGTHS_OF_BLOCKS.size)
+    if len(first) < LENGTHS_OF_BLOCKS.size or first[: len(BLOCKS_MAGIC)] != BLOCKS_MAGIC:
+        return [(0, len(body))]
+    _, major, _, _, count = LENGTHS_OF_BLOCKS.unpack(first)
     begin = LENGTHS_OF_BLOCKS.size + count * LENGTH.itemsize
-    if major != BLOCKS_MAJOR or count < 1 or begin > len(view):
+    if major != BLOCKS_MAJOR or count < 1 or begin > len(body):
         raise corrupt(what, "the lengths of its blocks are not readable")
-    lengths = np.frombuffer(view, LENGTH, count, LENGTHS_OF_BLOCKS.size).tolist()
-    if sum(lengths) != len(view) - begin:
+    lengths = np.frombuffer(body.cut(LENGTHS_OF_BLOCKS.size, begin), LENGTH).tolist()
+    ends = list(itertools.accumulate(lengths, initial=begin))
+    if ends[-1] != len(body):
         raise corrupt(what, "the lengths of its blocks do not come to its own")
-    ends = [begin + at for at in itertools.accumulate(lengths)]
-    return [view[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    return list(itertools.pairwise(ends))
 
 
 class _Piece(NamedTuple):
@@ -236,7 +240,9 @@ class Restorer:
         torn = taken.id != marker.id
         return Restored(snapshot, taken, applied, decisions, torn, len(body), overruled)
 
-    def _newest(self, topic: str, partition: int, partial: _Partial, marker: Marker) -> tuple[bytes, Marker]:
+    def _newest(
+        self, topic: str, partition: int, partial: _Partial, marker: Marker
+    ) -> tuple[Scattered, Marker]:
         for complete in filter(None, (marker, marker.previous)):
             body = _join(partial.pieces, complete)
             if body is not None:
@@ -249,13 +255,12 @@ def _marker_key(topic: str, partition: int) -> str:
     return f"changelog key {prefix_of(topic, partition) + 'snapshot'!r}"
 
 
-def _join(pieces: Mapping[tuple[str, int], _Piece], complete: Complete) -> bytes | None:
+def _join(pieces: Mapping[tuple[str, int], _Piece], complete: Complete) -> Scattered | None:
     """The body of a snapshot, or None where a piece is missing or of another snapshot or writer."""
     found = [pieces.get((complete.side, index)) for index in range(min(complete.pieces, len(pieces) + 1))]
     expected = (complete.id, complete.writer, complete.pieces)
-    whole = [p.payload for p in found if p is not None and (p.id, p.writer, p.pieces) == expected]
-    body = b"".join(whole)
-    return body if len(whole) == complete.pieces and zlib.crc32(body) == complete.crc else None
+    whole = Scattered([p.payload for p in found if p is not None and (p.id, p.writer, p.pieces) == expected])
+    return whole if whole.parts == complete.pieces and whole.crc() == complete.crc else None
 
 
 def _feed_piece(pieces: dict[tuple[str, int], _Piece], detail: str, value: bytes | None, what: str) -> None:

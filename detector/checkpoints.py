@@ -73,9 +73,10 @@ class Checkpoints:
             for one in owned:
                 snapshot = self._state.snapshot(one.index, one.next_offset, one.topic_id)
                 pairs, one.marker = encode_snapshot(*one.part, snapshot, one.marker, self._writer)
-                for pair in pairs:
-                    self._outbox.record(one.part, pair)
-                size = sum(len(value or b"") for _, value in pairs)
+                size = 0
+                for key, value in pairs:
+                    self._outbox.record(one.part, (key, value))
+                    size += len(value or b"")
                 one.snapshot_bytes, one.bytes_in, one.snapshot_at = size, 0, now
                 one.snapshot_offset = one.next_offset
                 self._ledger.snapshot(size)

@@ -58,7 +58,8 @@ def same(a: Snapshot | None, b: Snapshot | None) -> bool:
 
 
 def written(shot: Snapshot, previous: Marker | None, writer: int = 1) -> tuple[list[Pair], Marker]:
-    return encode_snapshot(TOPIC, PART, shot, previous, writer, piece_bytes=150)
+    pairs, marker = encode_snapshot(TOPIC, PART, shot, previous, writer, piece_bytes=150)
+    return list(pairs), marker
 
 
 def restore(log: list[Pair]) -> Restored:

@@ -40,7 +40,7 @@ from tocsin.detector.changelog import (
 from tocsin.detector.changelog import (
     PART as OF_PART,
 )
-from tocsin.detector.changelog_fold import Restorer, _cut, forget
+from tocsin.detector.changelog_fold import Restorer, _places, forget
 from tocsin.detector.changes import (
     BudgetChange,
     Feedback,
@@ -60,6 +60,7 @@ from tocsin.detector.control import SIGNED_AS, Artefacts, Unloadable, from_messa
 from tocsin.detector.happenings import Context, Happening, alert_of
 from tocsin.detector.restore import recovered
 from tocsin.detector.rulings import Rulings
+from tocsin.detector.scattered import Scattered
 from tocsin.detector.seals import FIRST, PREVIOUS, SIGNATURE, Entry, checked, last_link, seal
 from tocsin.detector.settings import Settings, Stream
 from tocsin.detector.state import StreamState, decision_of
@@ -111,8 +112,8 @@ def _restored(state: StreamState, snapshot: Snapshot) -> None:
 def _changelog(folder: Path) -> Prepared:
     """Any key with any value, among the messages of a whole snapshot; as it is, and with a checksum that fits."""
     shot = _state().snapshot(0, 50)
-    pairs, marker = encode_snapshot(TOPIC, 0, shot, None, 1, piece_bytes=20_000)
-    newer, _ = encode_snapshot(TOPIC, 0, shot, marker, 1, piece_bytes=20_000)
+    older, marker = encode_snapshot(TOPIC, 0, shot, None, 1, piece_bytes=20_000)
+    pairs, newer = list(older), list(encode_snapshot(TOPIC, 0, shot, marker, 1, piece_bytes=20_000)[0])
     decision = Decision(
         partition=0, offset=4, kind="shift", of="a/b", time_us=1, values={"S": 0.5, "x": None}
     )
@@ -192,7 +193,7 @@ def _block(folder: Path) -> Prepared:
     """The same of a block of entities, behind a head that is whole."""
     state = _state()
     body = _body_of(_state().snapshot(0, 50), compress=False)
-    head, block = (bytes(one) for one in _cut(body, "the seed"))
+    head, block = (body[begin:end] for begin, end in _places(Scattered([body]), "the seed"))
 
     def read(data: bytes) -> None:
         packed = _enveloped(data)
@@ -229,7 +230,7 @@ def _opened(packed: bytes) -> bytes:
 
 def _body_of(shot: Snapshot, compress: bool) -> bytes:
     pairs, _ = encode_snapshot(TOPIC, 0, shot, None, 1, compress=compress, piece_bytes=1 << 20)
-    return (pairs[0][1] or b"")[PIECE_HEAD + 4 :]
+    return (next(pairs)[1] or b"")[PIECE_HEAD + 4 :]
 
 
 def _head_only(shot: Snapshot, compress: bool) -> bytes:
