@@ -15,7 +15,6 @@ def test_any_cut_is_that_of_the_joined_bytes(parts: list[bytes], begin: int, end
     assert (len(scattered), scattered.parts) == (len(joined), len(parts))
     assert scattered.crc() == zlib.crc32(joined)
     assert bytes(scattered.cut(begin, end)) == joined[begin:end]
-    assert all(len(one) for one in scattered.slices(begin, end))
 
 
 def test_what_lies_in_one_place_is_not_copied() -> None:
