@@ -39,12 +39,14 @@ UNDER_WAY = 2
 POLL_S = 0.2
 ALERT_POLL_S = 0.005
 CONTROL_S = 0.2
-GATHER_S = 0.03
-"""A batch costs milliseconds however few records it holds: after a thin one so long passes before the next is taken."""
+GATHER_S = 0.015
+"""A batch costs milliseconds however few records it holds: after one not full so long passes before the next is taken,"""
+FEW, FEW_S = 256, 0.03
+"""and so long after one of fewer records than that: half as many, each of which costs more than what is in it."""
 SNAPSHOT_SHARE = 0.1
 """Of the input's bytes, and of the time, that snapshots may take."""
-VISIBLE_S = 0.1
-"""With transactions: an alert is committed this soon, at once where nothing is under way."""
+VISIBLE_S, VISIBLE_BEHIND_S = 0.05, 0.1
+"""With transactions: an alert is committed this soon, at once where nothing is under way, later while behind."""
 OPEN_S = 5.0
 """With transactions: none stays open for longer, well within the brokers' time limit."""
 FENCES, FENCES_S = 3, 60.0
@@ -165,7 +167,8 @@ class StreamLoop:
         self._gather()
         with self._s.ledger.stage("consume"):
             batch = self._consumer.consume(BATCH, self._patience())
-        self._gathered_at = self._s.clocks.monotonic() + GATHER_S if 0 < batch.size < BATCH else 0.0
+        rest = FEW_S if batch.size < FEW else GATHER_S
+        self._gathered_at = self._s.clocks.monotonic() + rest if 0 < batch.size < BATCH else 0.0
         events = self._consumer.events()
         self._s.ledger.consumer_events(events)
         if self._undone is not None:
@@ -251,7 +254,8 @@ class StreamLoop:
         passed = now - self._committed_at
         if not self._outbox.transactional:
             return passed >= self._s.commit_every_s
-        if self._outbox.expecting and (passed >= VISIBLE_S or not self._flights):
+        soon = VISIBLE_S if self._gathered_at else VISIBLE_BEHIND_S
+        if self._outbox.expecting and (passed >= soon or not self._flights):
             return True  # nobody sees an alert before
         return passed >= min(self._s.commit_every_s, OPEN_S)
 

@@ -383,12 +383,25 @@ def test_after_a_thin_batch_records_gather_but_not_after_a_full_one(
     stage.loop._turn()
     stage.loop._turn()
     assert slept == []
-    stage.incoming = batch(5 + BATCH)
-    stage.loop._turn()
-    stage.loop._turn()
-    assert slept == [stream.GATHER_S]
-    stage.loop._turn()
-    assert slept == [stream.GATHER_S]
+    for first, size, rest in ((BATCH, 1, stream.FEW_S), (BATCH + 1, stream.FEW, stream.GATHER_S)):
+        slept.clear()
+        stage.incoming = batch(*range(5 + first, 5 + first + size))
+        stage.loop._turn()
+        stage.loop._turn()
+        assert slept == [rest]
+        stage.loop._turn()
+        assert slept == [rest]
+
+
+@pytest.mark.parametrize(("gathered_at", "soon"), [(7.0, stream.VISIBLE_S), (0.0, stream.VISIBLE_BEHIND_S)])
+def test_with_transactions_an_alert_is_committed_soon_and_later_while_behind(
+    stage: Stage, gathered_at: float, soon: float
+) -> None:
+    """While the batches are full, latency is not what a commit decides, and each keeps records waiting."""
+    stage.loop._outbox = MagicMock(transactional=True, expecting=True)
+    stage.loop._flights = MagicMock(__len__=lambda _: 1)
+    stage.loop._gathered_at, stage.loop._committed_at = gathered_at, 0.0
+    assert [stage.loop._commit_due(now) for now in (soon - 0.001, soon)] == [False, True]
 
 
 def test_while_records_gather_what_is_under_way_is_sent_once_it_is_through(
