@@ -40,7 +40,7 @@ POLL_S = 0.2
 ALERT_POLL_S = 0.005
 CONTROL_S = 0.2
 GATHER_S = 0.015
-"""A batch costs milliseconds however few records it holds: after one not full so long passes before the next is taken,"""
+"""A batch costs milliseconds however few records it holds: so long passes between two that are not full,"""
 FEW, FEW_S = 256, 0.03
 """and so long after one of fewer records than that: half as many, each of which costs more than what is in it."""
 SNAPSHOT_SHARE = 0.1
