@@ -47,21 +47,23 @@ class Paced(NamedTuple):
 def pace(bootstrap: str, topic: str, messages: list[Message], records_per_s: float) -> Paced:
     """Produce messages evenly at a rate, in steps of TICK_S.
 
-    Without garbage collection: among millions of messages one takes a second, and then all that was due comes at once.
+    Without garbage collection: one among millions of messages would hold it up, then all that was due comes at once.
     """
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "acks": 1})
     producer.list_topics(topic, timeout=10)
     gc.disable()
-    began, sent = time.perf_counter(), 0
-    while sent < len(messages):
-        due = min(len(messages), int((time.perf_counter() - began) * records_per_s) + 1)
-        for message in itertools.islice(messages, sent, due):
-            producer.produce(topic, message.value, message.key, message.partition)
-        sent = due
-        producer.poll(0)
-        time.sleep(TICK_S)
-    seconds = time.perf_counter() - began
-    gc.enable()
+    try:
+        began, sent = time.perf_counter(), 0
+        while sent < len(messages):
+            due = min(len(messages), int((time.perf_counter() - began) * records_per_s) + 1)
+            for message in itertools.islice(messages, sent, due):
+                producer.produce(topic, message.value, message.key, message.partition)
+            sent = due
+            producer.poll(0)
+            time.sleep(TICK_S)
+        seconds = time.perf_counter() - began
+    finally:
+        gc.enable()
     if producer.flush(60):
         raise RuntimeError(f"records for {topic} were not acknowledged")
     return Paced(sent, sent / seconds)

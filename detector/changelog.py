@@ -17,8 +17,8 @@ the newest one's pieces. A daemon that was suspended while the group gave its pa
 writing for a moment: a change that it lets act after the new owner's word is overruled.
 
 The pieces of a snapshot, joined, are its head (names of the entities, arrays of the partition, the note) and then the
-arrays of BLOCK entities at a time, each packed by itself, behind a word of how long each is. So neither who writes
-nor who reads needs memory for more than a few of them at once.
+arrays of BLOCK entities at a time, each packed by itself, behind a word of how long each is. So who writes or reads one
+needs memory for what is packed, and for no more than a few blocks that are not.
 """
 
 from __future__ import annotations

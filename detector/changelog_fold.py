@@ -110,6 +110,8 @@ class _Blocks:
 
 
 def _of_rows(block: Arrays, rows: int, what: str) -> Arrays:
+    if not block:
+        raise corrupt(what, "a block of its entities holds nothing")
     for name, array in block.items():
         if array.shape[:1] != (rows,):
             raise corrupt(what, f"its field {name!r} has another number of rows than entities")

@@ -24,8 +24,8 @@ from ..thresholds import calibration, drift, trace
 from ..thresholds import state as decisions
 from ..thresholds.constants import PRIOR_WEIGHT, Learning
 from .changelog import BLOCK, Snapshot
-from .rows import Taken, plain, typed
 from .ruling import Ruling
+from .snapshot_rows import Taken, plain, typed
 
 FORMAT = 3
 """1 had nothing of `thresholds.cusum`, of how records come, nor of what is expected; 2 nothing of when entities were

@@ -54,7 +54,7 @@ CHAIN = (
     "detector/arrays.py",
     "detector/beforehand.py",
     "detector/scattered.py",
-    "detector/rows.py",
+    "detector/snapshot_rows.py",
     "detector/wire.py",
     "detector/ruling.py",
     "detector/rulings.py",

@@ -120,6 +120,13 @@ def test_what_was_compressed_with_zlib_is_read() -> None:
     assert [found["a"].tolist(), found["b"].tolist()] == [[1, -2, 3], [4, 5]]
 
 
+def test_what_was_compressed_in_a_frame_for_each_array_is_read() -> None:
+    """Until snapshots came in blocks."""
+    table, a, b = b'{"fields":[["a","<i4",[3]],["b","|u1",[2]]]}', struct.pack("<3i", 1, -2, 3), bytes((4, 5))
+    found = unpack(crafted(table, zstd(a) + zstd(b), len(a + b), 2, major=2), "x").arrays
+    assert [found["a"].tolist(), found["b"].tolist()] == [[1, -2, 3], [4, 5]]
+
+
 def test_as_much_as_can_be_folded_is_unfolded() -> None:
     """The bound on what a byte can stand for refuses no array that was packed."""
     zeros = np.zeros(1 << 26, np.uint8)

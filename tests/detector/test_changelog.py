@@ -111,6 +111,14 @@ def test_many_entities_come_back_in_blocks_in_their_order(rows: int, compress: b
         found.row(rows)
 
 
+def test_a_block_that_holds_nothing_is_refused_when_it_is_gone_through() -> None:
+    shot = snapshot(1)
+    found = restore(written(shot._replace(blocks=[{}]), None)[0]).snapshot
+    assert found is not None
+    with pytest.raises(StateError, match="a block of its entities holds nothing"):
+        found.row(0)
+
+
 def test_what_is_read_once_can_be_read_again() -> None:
     found = restore(written(snapshot(2), None)[0]).snapshot
     assert found is not None

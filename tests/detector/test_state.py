@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tocsin.detector.changelog import Snapshot
 from tocsin.detector.recovery import Recovery
-from tocsin.detector.rows import ADDED
+from tocsin.detector.snapshot_rows import ADDED
 from tocsin.detector.state import StreamState, decision_of
 from tocsin.errors import StateError
 from tocsin.pipelines.admission import Limits
