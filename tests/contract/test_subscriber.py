@@ -394,6 +394,10 @@ def test_members_share_and_what_was_open_goes_to_the_next_owner(
     for first in found:
         if first.labels.entity in ("host-0", "host-10"):
             one.acknowledge(first)
+    if isinstance(broker, EmbeddedBroker):
+        # Its group throws out whoever is not heard for two seconds, as on a busy machine, and takes no commit from
+        # it when its partitions go. Kafka waits for it, so there the commit is left to the handover.
+        assert one.receive(timeout=0.1) is None
     two = subscribe(name)
     seen: list[int] = []
     give_up = time.monotonic() + 60
