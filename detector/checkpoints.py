@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from ..errors import BrokerError, BrokerUnavailable
 from ..pipelines.brokers.base import CommitRefused, Consumer, Part
@@ -12,7 +13,7 @@ from .changelog import encode_snapshot
 from .clocks import Clocks
 from .ledger import Ledger
 from .outbox import Outbox
-from .owned import Owned
+from .owned import Owned, Unsent
 from .state import StreamState
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ SETTLE_S = 10.0
 """How long the broker may take to acknowledge before the attempt is given up and made again later."""
 TURN_S = 0.1
 """After so long no further snapshot is begun until the next turn: nothing is scored meanwhile."""
+PIECES = 4
+"""So many messages of a snapshot are handed over in a turn: 2 MB, which the producer sends while records are scored."""
 
 
 class Checkpoints:
@@ -48,40 +51,73 @@ class Checkpoints:
     def due(self, owned: Sequence[Owned], now: float, every_s: float, share: float) -> list[Owned]:
         """The partitions of which a snapshot is to be written, those that wait longest first.
 
-        None while `share` of the time since the last ones does not make up for what they took.
+        None while one is under way, or `share` of the time since the last ones does not make up for what they took.
         """
-        if now < self._rest_until:
+        if now < self._rest_until or any(one.unsent for one in owned):
             return []
         due = (one for one in owned if one.snapshot_due(now, every_s, share))
         return sorted(due, key=lambda one: one.snapshot_at)
 
-    def snapshot_in_turn(self, due: Sequence[Owned], share: float) -> None:
-        """Like `snapshot`, for as many as a turn has time for; then none until `share` of the time makes up for it."""
+    def begin(self, due: Sequence[Owned], share: float) -> None:
+        """Take snapshots of as many partitions as a turn has time for, and hand over what a turn may of them.
+
+        Then none is due until `share` of the time makes up for what they took. Nothing may be under way in the chain.
+        """
         begun = self._clocks.monotonic()
-        self.snapshot(due, begun, TURN_S)
+        with self._ledger.stage("snapshot"):
+            self._retained(due)
+            for one in due:
+                self._take(one)
+                if not self._hand_over(one, PIECES) or self._clocks.monotonic() - begun >= TURN_S:
+                    break
         self._rest_until = begun + (self._clocks.monotonic() - begun) / share
 
-    def snapshot(self, owned: Sequence[Owned], now: float, most_s: float = math.inf) -> None:
-        """Hand the state of partitions to the producer, no further one after `most_s`.
+    def go_on(self, owned: Iterable[Owned], share: float) -> None:
+        """Hand over the next pieces of the snapshot that is under way, if one is."""
+        one = next((one for one in owned if one.unsent), None)
+        if one is None:
+            return
+        begun = self._clocks.monotonic()
+        with self._ledger.stage("snapshot"):
+            self._hand_over(one, PIECES)
+        self._rest_until += (self._clocks.monotonic() - begun) / share
 
-        Nothing may be under way in the chain.
-        """
+    def snapshot(self, owned: Sequence[Owned]) -> None:
+        """Hand the whole state of partitions to the producer. Nothing may be under way in the chain."""
         if not owned:
             return
         with self._ledger.stage("snapshot"):
             self._retained(owned)
             for one in owned:
-                snapshot = self._state.snapshot(one.index, one.next_offset, one.topic_id)
-                pairs, one.marker = encode_snapshot(*one.part, snapshot, one.marker, self._writer)
-                size = 0
-                for key, value in pairs:
-                    self._outbox.record(one.part, (key, value))
-                    size += len(value or b"")
-                one.snapshot_bytes, one.bytes_in, one.snapshot_at = size, 0, now
-                one.snapshot_offset = one.next_offset
-                self._ledger.snapshot(size)
-                if self._clocks.monotonic() - now >= most_s:
-                    break
+                self._take(one)
+                self._hand_over(one)
+
+    def _take(self, one: Owned) -> None:
+        """Pack the state of a partition; what is not sent yet of an earlier snapshot is given up."""
+        one.unsent = None
+        one.snapshot_at, one.bytes_in = self._clocks.monotonic(), 0
+        snapshot = self._state.snapshot(one.index, one.next_offset, one.topic_id)
+        pairs, marker = encode_snapshot(*one.part, snapshot, one.marker, self._writer)
+        one.unsent = Unsent(pairs, marker, marker.pieces + 1)
+
+    def _hand_over(self, one: Owned, most: int | None = None) -> bool:
+        """Hand over so many messages of the snapshot that was taken; whether that was all of it."""
+        unsent = one.unsent
+        assert unsent is not None
+        for pair in islice(unsent.pairs, most):
+            self._outbox.record(one.part, pair)
+            unsent.size += len(pair[1] or b"")
+            unsent.messages -= 1
+        if unsent.messages:
+            return False
+        one.marker, one.snapshot_offset, one.snapshot_bytes = (
+            unsent.marker,
+            unsent.marker.next_offset,
+            unsent.size,
+        )
+        one.unsent = None
+        self._ledger.snapshot(unsent.size)
+        return True
 
     def _retained(self, owned: Sequence[Owned]) -> None:
         """Tell how much a crash now would replay, the most until the next snapshot, and whether the input holds it."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from ..errors import StateError
 from ..pipelines.brokers.base import Part
-from .changelog import Applied, Marker
+from .changelog import Applied, Marker, Pair
 
 TORN_SHARE = 0.01
 
@@ -30,6 +31,18 @@ def torn_apart(stream: str, torn: int, entities: int) -> StateError:
 
 
 @dataclass
+class Unsent:
+    """A snapshot of which not all is handed over: until its marker is, it counts for nothing."""
+
+    pairs: Iterator[Pair]
+    marker: Marker
+    messages: int
+    """How many are still to come, the marker among them."""
+    size: int = 0
+    """Bytes handed over."""
+
+
+@dataclass
 class Owned:
     """One input partition, from assignment to revocation."""
 
@@ -44,14 +57,16 @@ class Owned:
     """The last snapshot written."""
     pending: deque[Applied] = field(default_factory=deque)
     """Changes that an earlier owner wrote to act at offsets still to come."""
+    unsent: Unsent | None = None
+    """The snapshot that is under way."""
     bytes_in: int = 0
-    """Input since the last snapshot."""
+    """Input since the last snapshot was taken."""
     snapshot_bytes: int = 0
     """Size of the last snapshot, an earlier owner's too."""
     snapshot_at: float = 0.0
-    """When it was made or restored, by the monotonic clock."""
+    """When one was last taken or restored, by the monotonic clock."""
     snapshot_offset: int = -1
-    """The offset that it stands at."""
+    """The offset that the last snapshot written stands at."""
     topic_id: str = ""
     """What the cluster calls the topic and no other of its name; empty if not known."""
 
@@ -63,6 +78,7 @@ class Owned:
         self.next_offset = self.committed = offset
         self.topic_id = topic_id
         self.snapshot_at, self.snapshot_offset, self.snapshot_bytes = -math.inf, -1, 0
+        self.unsent = None
         self.pending = deque(replace(one, first_offset=offset) for one in self.pending)
 
     def snapshot_due(self, now: float, every_s: float, share: float) -> bool:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 UNDER_WAY = 2
 """Batches decoded but not yet through the chain: one being scored and one ready."""
 POLL_S = 0.2
-ALERT_POLL_S = 0.005
+SENDING_POLL_S = 0.005
 CONTROL_S = 0.2
 GATHER_S = 0.015
 """A batch costs milliseconds however few records it holds: so long passes between two that are not full,"""
@@ -178,6 +178,7 @@ class StreamLoop:
         self._begin_anew([loss for loss in events.losses if loss.resumed < loss.wanted])
         while self._flights and (len(self._flights) >= UNDER_WAY or not batch or self._flights.landed()):
             self._flights.land()
+        self._checkpoints.go_on(self.owned.values(), SNAPSHOT_SHARE)
         self._s.ledger.acknowledged(self._outbox.acknowledged())
         now = self._s.clocks.monotonic()
         if self._commit_due(now):
@@ -200,10 +201,11 @@ class StreamLoop:
             time.sleep(left)
 
     def _patience(self) -> float:
-        """Seconds to wait for a record: not at all while a batch is under way, hardly while alerts are."""
+        """Seconds to wait for a record: not at all while a batch is under way, hardly while something is sent."""
         if self._flights:
             return 0.0
-        return ALERT_POLL_S if self._outbox.expecting else POLL_S
+        sending = self._outbox.expecting or any(one.unsent for one in self.owned.values())
+        return SENDING_POLL_S if sending else POLL_S
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -275,7 +277,7 @@ class StreamLoop:
         self._flights.drain()
         if not self._outbox.settle(SETTLE_S):
             return False
-        self._checkpoints.snapshot_in_turn(due, SNAPSHOT_SHARE)
+        self._checkpoints.begin(due, SNAPSHOT_SHARE)
         return True
 
     # -- partitions that come and go -------------------------------------------------------------
@@ -335,7 +337,7 @@ class StreamLoop:
         self._flights.drain()
         if self._outbox.settle(SETTLE_S):
             stale = [one for one in mine if one.snapshot_offset != one.next_offset]
-            self._checkpoints.snapshot(stale, self._s.clocks.monotonic())
+            self._checkpoints.snapshot(stale)
             self._checkpoints.commit(list(self.owned.values()) if self._outbox.transactional else mine, {})
         elif self._outbox.transactional:
             raise TransactionFailed(

@@ -135,7 +135,7 @@ class Takeover(NamedTuple):
         """Write where partitions begin of which nothing was known, before their first record is read."""
         for one in fresh:
             self.applier.write(one, self.recovery.chain.state.rulings[one.index].change)
-        self.checkpoints.snapshot(fresh, self.clocks.monotonic())
+        self.checkpoints.snapshot(fresh)
         if fresh:
             self._settle("where new partitions begin")
 

@@ -13,8 +13,9 @@ from unittest.mock import MagicMock, call
 import numpy as np
 import pytest
 from tocsin.detector import applying, recovery, runner, stream, takeover
-from tocsin.detector.changelog import Applied, Pair, Snapshot, encode_applied, encode_owner
+from tocsin.detector.changelog import PIECE_BYTES, Applied, Pair, Snapshot, encode_applied, encode_owner
 from tocsin.detector.changelog_fold import Restored
+from tocsin.detector.checkpoints import PIECES
 from tocsin.detector.clocks import Clocks
 from tocsin.detector.flights import BATCH, Flight
 from tocsin.detector.http import NotNow
@@ -273,7 +274,7 @@ def test_a_stop_ends_a_silent_replay_and_commits_nothing_of_it(
 
     assigned = recovering(stage, monkeypatch, meanwhile)
     checkpoints = stage.loop._checkpoints
-    checkpoints.snapshot = lambda owned, now: snapshots.extend(o.part for o in owned)  # type: ignore[method-assign]
+    checkpoints.snapshot = lambda owned: snapshots.extend(o.part for o in owned)  # type: ignore[method-assign]
     stage.consumer.consume.side_effect = lambda *_: assigned()
     stage.consumer.close.side_effect = lambda: stage.loop._revoked([PART, *COMING])
     stage.loop.run()
@@ -323,6 +324,27 @@ def test_no_state_is_written_before_what_it_contains_is_acknowledged(stage: Stag
     for _ in range(5):
         stage.loop._turn()
     assert b"t/0/snapshot" in [key for key, _ in stage.written]
+
+
+def test_records_are_scored_while_a_large_snapshot_goes_out(stage: Stage) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, 9 * PIECE_BYTES + 7, np.uint8)
+    stage.state.snapshot.side_effect = lambda _, at, topic_id: Snapshot(at, [], [], {"noise": noise}, {})
+    stage.loop._s = stage.loop._s._replace(snapshot_every_s=0.0)
+    owned = stage.own()
+    steps: list[tuple[int, int]] = []
+    for offset in range(5, 40):
+        stage.incoming = batch(offset)
+        stage.loop._turn()
+        steps.append((len(stage.taken), sum(b"/snapshot" in (key or b"") for key, _ in stage.written)))
+        if owned.marker is not None:
+            break
+    pieces = [written for _, written in steps]
+    assert set(np.diff(pieces)) <= {0, 3, PIECES}
+    assert pieces[-1] == 11
+    assert sum(0 < written < 11 for _, written in steps) >= 2
+    assert np.diff([taken for taken, _ in steps]).tolist() == [1] * (len(steps) - 1)
+    assert owned.marker is not None
+    assert owned.marker.next_offset == owned.snapshot_offset < owned.next_offset
 
 
 def test_a_stop_is_seen_between_two_batches_of_a_replay() -> None:
