@@ -9,5 +9,5 @@ from tocsin.detector import stream
 from tocsin.detector.cli import main
 
 if __name__ == "__main__":
-    stream.SNAPSHOT_SHARE = 1e12
+    stream.SNAPSHOT_BYTES = stream.SNAPSHOT_TIME = 1e12
     main()

@@ -43,8 +43,8 @@ GATHER_S = 0.015
 """A batch costs milliseconds however few records it holds: so long passes between two that are not full,"""
 FEW, FEW_S = 256, 0.03
 """and so long after one of fewer records than that: half as many, each of which costs more than what is in it."""
-SNAPSHOT_SHARE = 0.1
-"""Of the input's bytes, and of the time, that snapshots may take."""
+SNAPSHOT_BYTES, SNAPSHOT_TIME = 0.1, 0.05
+"""Of the input's bytes, and of this thread's time, that snapshots may take: they are as much work again for others."""
 VISIBLE_S, VISIBLE_BEHIND_S = 0.05, 0.1
 """With transactions: an alert is committed this soon, at once where nothing is under way, later while behind."""
 OPEN_S = 5.0
@@ -178,7 +178,7 @@ class StreamLoop:
         self._begin_anew([loss for loss in events.losses if loss.resumed < loss.wanted])
         while self._flights and (len(self._flights) >= UNDER_WAY or not batch or self._flights.landed()):
             self._flights.land()
-        self._checkpoints.go_on(self.owned.values(), SNAPSHOT_SHARE)
+        self._checkpoints.go_on(self.owned.values(), SNAPSHOT_TIME)
         self._s.ledger.acknowledged(self._outbox.acknowledged())
         now = self._s.clocks.monotonic()
         if self._commit_due(now):
@@ -265,7 +265,7 @@ class StreamLoop:
         """Acknowledge alerts, then state where it is due, then commit offsets: in this order."""
         self._committed_at = now
         owned = list(self.owned.values())
-        due = self._checkpoints.due(owned, now, self._s.snapshot_every_s, SNAPSHOT_SHARE)
+        due = self._checkpoints.due(owned, now, self._s.snapshot_every_s, SNAPSHOT_BYTES)
         if not due or self._preserved(due):
             self._checkpoints.commit(owned, self._flights.under_way())
         if now - self._lagged_at >= self._s.commit_every_s:
@@ -277,7 +277,7 @@ class StreamLoop:
         self._flights.drain()
         if not self._outbox.settle(SETTLE_S):
             return False
-        self._checkpoints.begin(due, SNAPSHOT_SHARE)
+        self._checkpoints.begin(due, SNAPSHOT_TIME)
         return True
 
     # -- partitions that come and go -------------------------------------------------------------

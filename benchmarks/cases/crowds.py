@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import feed, service
-from ..bench import Bench, Found, Spread, Suite, by_turns
+from ..bench import Bench, Found, Loop, Suite, by_turns
 from ..feed import MAIN, Message
 from ..report import Bar, at_most
 
 SIZES, RECORDS, REPETITIONS = (100, 1_000, 10_000), 800_000, 3
-MILLION, MILLION_RECORDS, MILLION_REPETITIONS = 1_000_000, 2_000_000, 2
+MILLION, MILLION_RECORDS, MILLION_REPETITIONS = 1_000_000, 2_000_000, 3
 FEW = 1_000
 GROWTH = 1.3
 STEP_US = 10_000
@@ -78,35 +78,37 @@ def million(suite: Suite) -> Found:
 
 
 def _measured(suite: Suite, sizes: tuple[int, ...], records: int, repetitions: int) -> Found:
+    """All sizes by turns: what the machine does meanwhile weighs on each of them."""
     model = model_of_alike(suite)
-    rates: dict[str, Spread] = {}
-    costs: dict[int, float] = {}
-    notes: list[str] = []
-    for size in sizes:
-        before = size * MAIN.lags
-        topic = f"crowd-{size}-{records}"
-        bench = model.beside(topic, crowd(model.fleet, size, records), before=before)
-        ran: list[service.Rate] = []
-        found = by_turns(
-            {
-                "limit": lambda b=bench: b.limit("--decode"),
-                "daemon": lambda b=bench, ran=ran: _daemon(b, ran),
-            },
-            min(repetitions, suite.size.repetitions),
+    benches = {
+        size: model.beside(
+            f"crowd-{size}-{records}", crowd(model.fleet, size, records), before=size * MAIN.lags
         )
-        pairs = zip(found["daemon"]["all"], found["limit"]["all"], strict=True)
-        costs[size] = statistics.median(1e6 / own - 1e6 / limit for own, limit in pairs)
-        rates |= {f"{size:,} entities, {name}": one for name, one in found.items()}
+        for size in sizes
+    }
+    ran: dict[int, list[service.Rate]] = {size: [] for size in sizes}
+    loops: dict[str, Loop] = {}
+    for size, bench in benches.items():
+        loops[f"{size:,} entities, limit"] = lambda b=bench: b.limit("--decode")
+        loops[f"{size:,} entities, daemon"] = lambda b=bench, mine=ran[size]: _daemon(b, mine)
+    rates = by_turns(loops, min(repetitions, suite.size.repetitions))
+    notes: list[str] = []
+    costs: dict[int, list[float]] = {}
+    for size, bench in benches.items():
+        daemon, limit = (rates[f"{size:,} entities, {name}"]["all"] for name in ("daemon", "limit"))
+        costs[size] = [1e6 / own - 1e6 / plain for own, plain in zip(daemon, limit, strict=True)]
         notes.append(
-            f"{size:,} entities: {costs[size]:.2f} us a record more than the limit, "
-            f"{ran[-1].alerts / bench.filled.messages * 1000:.2f} alerts for a thousand records, "
-            f"{ran[-1].rss:,} bytes resident"
+            f"{size:,} entities: {statistics.median(costs[size]):.2f} us a record more than the limit "
+            f"({', '.join(f'{one:.2f}' for one in costs[size])}), "
+            f"{ran[size][-1].alerts / bench.filled.messages * 1000:.2f} alerts for a thousand records, "
+            f"{ran[size][-1].rss:,} bytes resident"
         )
         bench.drop()
     bars: list[Bar] = []
     if FEW in costs:
         most = max(sizes)
-        ratio = costs[most] / costs[FEW if most != FEW else min(sizes)]
+        few = costs[FEW if most != FEW else min(sizes)]
+        ratio = statistics.median(a / b for a, b in zip(costs[most], few, strict=True))
         bars.append(
             at_most(f"cost of a record over the limit's, {most:,} entities / 1,000", ratio, "", GROWTH)
         )
