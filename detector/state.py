@@ -7,6 +7,8 @@ and being dropped.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -169,7 +171,7 @@ class StreamState:
         for name, state in self._slots.items():
             reset(state, new, self._fresh[name])
         reset(self.trace, new, trace.init(1))
-        owner = np.array([self.table.part(int(slot)) for slot in new], np.int32)
+        owner = np.array(self.table.parts_of(new.tolist()), np.int32)
         self.assigned.owner[new] = owner
         for part in np.unique(owner).tolist():
             self.install(self.rulings[part], new[owner == part])
@@ -178,9 +180,8 @@ class StreamState:
         """Give slots all that the ruling's model and calibration say of them; smoothing starts at "ordinary"."""
         version = ruling.model.version
         names = self.table.names(slots.tolist())
-        rows = np.array([version.entity_row(name) for name in names], np.int64)
+        rows, own = _rows(version.entities, names), _rows(ruling.rows, names)
         known = rows < len(version.entities)
-        own = np.array([ruling.rows.get(name, len(ruling.rows)) for name in names], np.int64)
         pooled = own == len(ruling.rows)
         wide = ruling.model.location[rows]
         location.install(self.location, slots, wide, learning=~known)
@@ -319,6 +320,11 @@ class StreamState:
     def bytes_per_entity(self) -> int:
         """Bytes of state that one entity takes in memory, its name and its entry in a dictionary aside."""
         return sum(self.bytes_by_field().values())
+
+
+def _rows(of: Mapping[str, int], names: Sequence[str]) -> NDArray[np.int64]:
+    """[n] the row of each name; of one that has none, the row after all."""
+    return np.fromiter(map(of.get, names, repeat(len(of))), np.int64, len(names))
 
 
 def decision_of(snapshot: Snapshot, part: Part, entity: str) -> decisions.DecisionState | None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..thresholds.jit import kernel
 from .records import NO_TIME, Points, Records
 
-SHARE: Final = 64
+SHARE: Final = 16
 """One in so many of the limit gives way at once, so that many new entities share one look at all that are held."""
 PAUSE: Final = 256
 """Records of the partition before it is asked again whether an entity can give way, where not enough could."""

@@ -81,19 +81,15 @@ class SlotTable:
         """The slot of (part, name), given out now if it is new."""
         mine = self._slots.setdefault(part, {})
         slot = mine.get(name)
-        return self._give(part, name, mine, self._others(part)) if slot is None else slot
+        return self._give(part, name, mine) if slot is None else slot
 
     def intern_all(self, part: int, names: Sequence[str]) -> NDArray[np.int32]:
         """The slots of many names of one part, given out now where they are new."""
         mine = self._slots.setdefault(part, {})
-        others = self._others(part)
-        slots = (mine[name] if name in mine else self._give(part, name, mine, others) for name in names)
+        slots = (mine[name] if name in mine else self._give(part, name, mine) for name in names)
         return np.fromiter(slots, np.int32, len(names))
 
-    def _others(self, part: int) -> list[dict[str, int]]:
-        return [held for other, held in self._slots.items() if other != part]
-
-    def _give(self, part: int, name: str, mine: dict[str, int], others: list[dict[str, int]]) -> int:
+    def _give(self, part: int, name: str, mine: dict[str, int]) -> int:
         if self._free:
             slot = self._free.pop()
             self._names[slot], self._part[slot] = name, part
@@ -101,8 +97,8 @@ class SlotTable:
             slot = len(self._names)
             self._names.append(name)
             self._part.append(part)
-        for held in others:
-            if name in held:
+        for held in self._slots.values():
+            if name in held:  # not yet in `mine`
                 self.torn += 1
                 self._torn.add(slot)
                 break
@@ -123,6 +119,10 @@ class SlotTable:
     def names(self, slots: Iterable[int]) -> list[str]:
         """The entities that hold `slots`, in that order."""
         return list(map(self._names.__getitem__, slots))
+
+    def parts_of(self, slots: Iterable[int]) -> list[int]:
+        """The parts that `slots` belong to, in that order."""
+        return list(map(self._part.__getitem__, slots))
 
     def part(self, slot: int) -> int:
         """The part that `slot` belongs to."""
