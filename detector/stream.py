@@ -36,9 +36,7 @@ log = logging.getLogger(__name__)
 
 UNDER_WAY = 2
 """Batches decoded but not yet through the chain: one being scored and one ready."""
-POLL_S = 0.2
-SENDING_POLL_S = 0.005
-CONTROL_S = 0.2
+POLL_S, SENDING_POLL_S, CONTROL_S = 0.2, 0.005, 0.2
 GATHER_S = 0.015
 """A batch costs milliseconds however few records it holds: so long passes between two that are not full,"""
 FEW, FEW_S = 256, 0.03
