@@ -68,7 +68,7 @@ class Checkpoints:
             self._retained(due)
             for one in due:
                 self._take(one)
-                if not self._hand_over(one, PIECES) or self._clocks.monotonic() - begun >= TURN_S:
+                if not self._send(one, PIECES) or self._clocks.monotonic() - begun >= TURN_S:
                     break
         self._rest_until = begun + (self._clocks.monotonic() - begun) / share
 
@@ -79,7 +79,7 @@ class Checkpoints:
             return
         begun = self._clocks.monotonic()
         with self._ledger.stage("snapshot"):
-            self._hand_over(one, PIECES)
+            self._send(one, PIECES)
         self._rest_until += (self._clocks.monotonic() - begun) / share
 
     def snapshot(self, owned: Sequence[Owned]) -> None:
@@ -90,7 +90,7 @@ class Checkpoints:
             self._retained(owned)
             for one in owned:
                 self._take(one)
-                self._hand_over(one)
+                self._send(one)
 
     def _take(self, one: Owned) -> None:
         """Pack the state of a partition; what is not sent yet of an earlier snapshot is given up."""
@@ -100,7 +100,7 @@ class Checkpoints:
         pairs, marker = encode_snapshot(*one.part, snapshot, one.marker, self._writer)
         one.unsent = Unsent(pairs, marker, marker.pieces + 1)
 
-    def _hand_over(self, one: Owned, most: int | None = None) -> bool:
+    def _send(self, one: Owned, most: int | None = None) -> bool:
         """Hand over so many messages of the snapshot that was taken; whether that was all of it."""
         unsent = one.unsent
         assert unsent is not None

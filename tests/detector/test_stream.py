@@ -273,8 +273,9 @@ def test_a_stop_ends_a_silent_replay_and_commits_nothing_of_it(
         stage.loop._takeover.recovery.beat()
 
     assigned = recovering(stage, monkeypatch, meanwhile)
-    checkpoints = stage.loop._checkpoints
-    checkpoints.snapshot = lambda owned: snapshots.extend(o.part for o in owned)  # type: ignore[method-assign]
+    monkeypatch.setattr(
+        stage.loop._checkpoints, "snapshot", lambda owned: snapshots.extend(o.part for o in owned)
+    )
     stage.consumer.consume.side_effect = lambda *_: assigned()
     stage.consumer.close.side_effect = lambda: stage.loop._revoked([PART, *COMING])
     stage.loop.run()
