@@ -48,20 +48,22 @@ class Checkpoints:
         self._clocks = clocks
         self._rest_until = -math.inf
 
-    def due(self, owned: Sequence[Owned], now: float, every_s: float, share: float) -> list[Owned]:
+    def due(self, owned: Sequence[Owned], now: float, every_s: float, bytes_share: float) -> list[Owned]:
         """The partitions of which a snapshot is to be written, those that wait longest first.
 
-        None while one is under way, or `share` of the time since the last ones does not make up for what they took.
+        One is due once `bytes_share` of the input makes up for it. None is while one is under way, or until as much
+        time has passed as makes up for the last ones (`begin`).
         """
         if now < self._rest_until or any(one.unsent for one in owned):
             return []
-        due = (one for one in owned if one.snapshot_due(now, every_s, share))
+        due = (one for one in owned if one.snapshot_due(now, every_s, bytes_share))
         return sorted(due, key=lambda one: one.snapshot_at)
 
-    def begin(self, due: Sequence[Owned], share: float) -> None:
+    def begin(self, due: Sequence[Owned], time_share: float) -> None:
         """Take snapshots of as many partitions as a turn has time for, and hand over what a turn may of them.
 
-        Then none is due until `share` of the time makes up for what they took. Nothing may be under way in the chain.
+        Then none is due until `time_share` of the time makes up for what they took. Nothing may be under way in the
+        chain.
         """
         begun = self._clocks.monotonic()
         with self._ledger.stage("snapshot"):
@@ -70,9 +72,9 @@ class Checkpoints:
                 self._take(one)
                 if not self._send(one, PIECES) or self._clocks.monotonic() - begun >= TURN_S:
                     break
-        self._rest_until = begun + (self._clocks.monotonic() - begun) / share
+        self._rest_until = begun + (self._clocks.monotonic() - begun) / time_share
 
-    def go_on(self, owned: Iterable[Owned], share: float) -> None:
+    def go_on(self, owned: Iterable[Owned], time_share: float) -> None:
         """Hand over the next pieces of the snapshot that is under way, if one is."""
         one = next((one for one in owned if one.unsent), None)
         if one is None:
@@ -80,7 +82,7 @@ class Checkpoints:
         begun = self._clocks.monotonic()
         with self._ledger.stage("snapshot"):
             self._send(one, PIECES)
-        self._rest_until += (self._clocks.monotonic() - begun) / share
+        self._rest_until += (self._clocks.monotonic() - begun) / time_share
 
     def snapshot(self, owned: Sequence[Owned]) -> None:
         """Hand the whole state of partitions to the producer. Nothing may be under way in the chain."""

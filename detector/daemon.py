@@ -22,9 +22,9 @@ from .. import __version__
 from ..errors import TocsinError
 from ..pipelines.brokers import Broker, open_broker
 from . import metric_defs as defs
-from .allocator import give_back
 from .clocks import Clocks
 from .control import artefacts_of, publish
+from .freed_memory import give_back
 from .http import Server, Sources
 from .http_access import access_of
 from .intended import reloaded

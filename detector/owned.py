@@ -81,11 +81,11 @@ class Owned:
         self.unsent = None
         self.pending = deque(replace(one, first_offset=offset) for one in self.pending)
 
-    def snapshot_due(self, now: float, every_s: float, share: float) -> bool:
-        """Whether to write a snapshot: after `every_s`, once `share` of the input since the last one makes up for it.
+    def snapshot_due(self, now: float, every_s: float, bytes_share: float) -> bool:
+        """Whether to write a snapshot: after `every_s`, once `bytes_share` of the input since the last makes up for it.
 
-        So all snapshots but the last are within `share` of the input's bytes, also across restarts.
+        So all snapshots but the last are within `bytes_share` of the input's bytes, also across restarts.
         """
         if self.next_offset == self.snapshot_offset or now - self.snapshot_at < every_s:
             return False
-        return self.snapshot_bytes <= share * self.bytes_in
+        return self.snapshot_bytes <= bytes_share * self.bytes_in

@@ -17,7 +17,7 @@ from ..models.registry import Registry
 from ..pipelines.brokers import Broker
 from ..pipelines.brokers.base import Part
 from ..pipelines.schema import FeatureSchema
-from . import layout, view
+from . import partition_counts, view
 from .clocks import Clocks
 from .control import artefacts_of, publish
 from .control_feed import ControlFeed
@@ -123,7 +123,7 @@ class StreamRunner:
         with ThreadPoolExecutor(1, f"models-{self.stream.name}") as loader:
             model = self._model(registry, loader) if registry.versions() else None
             _topics_good(self._broker, self.settings, self.stream)
-            self._layout = layout.settle(self._broker, self.stream)
+            self._layout = partition_counts.settle(self._broker, self.stream)
             if self.stream.rekey:
                 self._start_rekeyer()
             try:
@@ -210,7 +210,7 @@ class StreamRunner:
                 beat=self._beat,
                 starts=starts,
                 stopping=self._stopping,
-                same_layout=partial(layout.same, self._broker, self.stream, self._layout),
+                same_layout=partial(partition_counts.same, self._broker, self.stream, self._layout),
             )
         )
         # What is loaded by now stays: a look through all of it would stop every thread for tenths of a second.

@@ -1,6 +1,7 @@
 """Tasks side by side, one on each device, and heard as though they had run one after the other.
 
-What a task computes does not depend on its device, so neither do results and reports on how many there are.
+Used in training; how a batch is split between two devices is the scorer's own (`panel`). What a task computes does not
+depend on its device, so neither do results and reports on how many there are.
 """
 
 from __future__ import annotations

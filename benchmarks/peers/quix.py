@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 from quixstreams import Application
@@ -10,6 +11,7 @@ from quixstreams import Application
 from .. import limit
 from .loop import Meter, arguments
 
+STATE = Path(__file__).resolve().parents[2] / "build" / "peers" / "quix-state"
 TUNED = ("fetch.queue.backoff.ms", "queued.min.messages", "retry.backoff.ms")
 
 
@@ -21,6 +23,7 @@ def main() -> None:
         auto_offset_reset="earliest",
         auto_create_topics=False,
         consumer_extra_config={name: limit.CONSUMER[name] for name in TUNED},
+        state_dir=STATE,
         loglevel="WARNING",
     )
     meter = Meter(told)

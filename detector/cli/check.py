@@ -80,7 +80,7 @@ def _accept(settings: Settings, streams: tuple[Stream, ...]) -> None:
     from contextlib import closing
 
     from ...pipelines.brokers import open_broker
-    from ..layout import accept
+    from ..partition_counts import accept
 
     with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
         for stream in streams:
@@ -96,14 +96,14 @@ def _ask(settings: Settings, streams: tuple[Stream, ...], create: bool, groups: 
     from contextlib import closing
 
     from ...pipelines.brokers import open_broker
-    from .. import agreement, layout, trial
+    from .. import agreement, partition_counts, trial
     from ..topics import check as look
 
     with closing(open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)) as broker:
         report = look(broker, settings, streams, create=create, groups=groups)
         if report.good:
             for one in streams:
-                report.findings.extend(layout.look(broker, one))
+                report.findings.extend(partition_counts.look(broker, one))
                 report.findings.extend(agreement.look(broker, settings, one))
                 report.findings.extend(trial.look(broker, one, time.time_ns() // 1000))
         return report

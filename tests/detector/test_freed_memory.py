@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from tocsin.detector import allocator
-from tocsin.detector.allocator import give_back
+from tocsin.detector import freed_memory
+from tocsin.detector.freed_memory import give_back
 
 PIECES, PIECE = 64 * 1024, 1024
 
@@ -36,7 +36,7 @@ def test_what_lies_free_between_pieces_that_are_held_is_given_back() -> None:
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    allocator._trim.cache_clear()
+    freed_memory._trim.cache_clear()
     give_back()
     monkeypatch.undo()
-    allocator._trim.cache_clear()
+    freed_memory._trim.cache_clear()
