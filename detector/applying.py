@@ -1,4 +1,7 @@
-"""Changes as a running stream applies them: written to the changelog first, then in force from that very offset."""
+"""Changes as a running stream applies them: written to the changelog first, then in force from that very offset.
+
+In a transaction what they close goes out with the word that they act, or neither does.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ class Applier:
             self.waiting = [(one, version) for one in owned for version in self._new(one)]
             for one, version in self.waiting:
                 self.write(one, version)
-        if not self.outbox.settle(SETTLE_S):
+        if not self.outbox.transactional and not self.outbox.settle(SETTLE_S):
             return False
         for one, version in self.waiting:
             self._act(one, version, one.next_offset)
@@ -62,15 +65,15 @@ class Applier:
 
     def write(self, owned: Owned, version: int) -> None:
         """Write to the changelog that a change acts from the partition's next record on."""
-        topic, partition = owned.part
         applied = Applied(
-            partition=partition,
+            partition=owned.part[1],
             first_offset=owned.next_offset,
             version=version,
             config_hash=self.config_hash,
             writer=self.outbox.writer,
+            told=self.outbox.transactional,
         )
-        self.outbox.record(owned.part, encode_applied(topic, applied))
+        self.outbox.record(owned.part, encode_applied(owned.part[0], applied))
 
     def _new(self, owned: Owned) -> list[int]:
         now = self.chain.state.rulings[owned.index].change

@@ -36,9 +36,9 @@ from .beforehand import in_order
 from .scattered import Scattered
 from .wire import checked_line
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 """1.0 had no `what` and `action` in decisions, and no shifts and outages; 1.1 no writers and owners;
-1.2 no zstd and no number of entities; 1.3 all entities of a snapshot in one block."""
+1.2 no zstd and no number of entities; 1.3 all entities of a snapshot in one block; 1.4 no `told` in changes."""
 PIECE_BYTES = 512 * 1024  # half of Kafka's default message.max.bytes, so no broker setting is needed
 Pair = tuple[bytes, bytes | None]
 T = TypeVar("T")
@@ -56,7 +56,8 @@ NAMES, LENGTHS, SLOT, PART = "names", "names.lengths", "slot:", "part:"
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """A change acts in this partition from `first_offset` on, under this configuration hash.
 
-    Written before it acts, by `writer`, the number that a process drew for itself.
+    Written before it acts, by `writer`, the number that a process drew for itself. `told` where what it closes is told
+    in the transaction that this is part of.
     """
 
     partition: int
@@ -64,6 +65,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     config_hash: str
     writer: int = 0
+    told: bool = False
     schema_version: str = SCHEMA_VERSION
 
 

@@ -77,8 +77,10 @@ class Recovery(NamedTuple):
             )
             self.chain.promote(index, ruling)
         replayed = self._replay(owned, target)
-        # What acts at the very offset where it goes on stays pending: its alerts may not have been sent.
         self._act_due(owned, target - 1)
+        # What acts at the very offset where it goes on stays pending where its alerts may not have been sent.
+        while owned.pending and owned.pending[0].first_offset == target and owned.pending[0].told:
+            self._act_next(owned)
         owned.next_offset = target
         return owned, replayed
 
@@ -123,9 +125,12 @@ class Recovery(NamedTuple):
 
     def _act_due(self, owned: Owned, offset: int) -> None:
         while owned.pending and owned.pending[0].first_offset <= offset:
-            applied = owned.pending.popleft()
-            if applied.version > self.chain.state.rulings[owned.index].change:
-                act(self.chain, self.rulings, self.stream, owned.index, applied.version, applied.first_offset)
+            self._act_next(owned)
+
+    def _act_next(self, owned: Owned) -> None:
+        applied = owned.pending.popleft()
+        if applied.version > self.chain.state.rulings[owned.index].change:
+            act(self.chain, self.rulings, self.stream, owned.index, applied.version, applied.first_offset)
 
 
 class _Lane:

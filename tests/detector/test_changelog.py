@@ -275,7 +275,7 @@ def kept(version: str) -> list[Pair]:
     return [(bytes.fromhex(key), bytes.fromhex(value)) for key, value in lines]
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3", "1.4"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"])
 def test_what_earlier_versions_wrote_is_read(version: str) -> None:
     found, expected = restore(kept(version)), restore(whole_log())
     assert same(found.snapshot, snapshot(2))
@@ -295,7 +295,7 @@ def test_the_marker_says_how_many_entities_there_are() -> None:
 
 def test_the_format_is_what_it_was() -> None:
     """To the byte, of uncompressed snapshots: zstd's output may differ between its versions."""
-    assert kept("1.4") == raw_log()
+    assert kept("1.5") == raw_log()
 
 
 def raw_log() -> list[Pair]:
@@ -337,7 +337,7 @@ def test_newer_formats_are_named_and_additions_ignored() -> None:
     assert value is not None
     more = value[9:-1] + b',"later":{"x":1}}'
     assert restore([(key, changelog.checked_line(more))]).applied[0].version == 7
-    newer = value[9:].replace(b'"1.4"', b'"2.3"')
+    newer = value[9:].replace(b'"1.5"', b'"2.3"')
     with pytest.raises(
         StateError, match=r"change/00000000000000000001/7' has schema_version 2\.3, newer than"
     ):

@@ -244,6 +244,39 @@ def test_who_owns_partitions_is_acknowledged_before_their_state_is_read(
     assert (encode_applied("t", stale)[0], None) in stage.written, "an overruled change is struck out"
 
 
+def test_where_partitions_begin_is_committed_before_their_first_record_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else what comes until the first commit would be passed over where that fails, and the policy is `latest`."""
+    stage = Stage(monkeypatch, "exactly_once")
+    transactions = stage.broker.transactions.return_value
+    stage.own()
+    assigned = recovering(stage, monkeypatch, lambda: None)
+    starts = assigned()
+    begun = {part: owned.next_offset for part, owned in stage.loop.owned.items()}
+    assert begun == {PART: 5, **starts}
+    assert transactions.commit.call_args == call(begun, stage.consumer)
+    transactions.commit.side_effect = [
+        None,
+        TransactionFailed("nobody answers"),
+    ]  # what was open, and the beginning
+    assert assigned() == dict.fromkeys(COMING, END), "nothing is read yet"
+
+
+def test_a_change_goes_out_in_one_transaction_with_what_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, "exactly_once")
+    transactions = stage.broker.transactions.return_value
+    transactions.open, transactions.flush.side_effect = False, StillWaiting("not acknowledged yet")
+    sent: list[Any] = []
+    transactions.produce.side_effect = lambda topic, value, key, **_: sent.append(value)
+    stage.own()
+    stage.loop._turn()
+    stage.rulings.newest, stage.incoming = 1, batch(5)
+    stage.loop._turn()
+    assert (stage.acted, stage.taken) == ([(1, 5)], [5])
+    assert b'"told":true' in sent[0]
+
+
 def test_ready_means_assigned_and_restored(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     one = runner_of(stage)
     told: list[str | None] = [one.unready()]
@@ -378,6 +411,30 @@ def test_a_restart_knows_how_large_the_last_snapshot_was_and_what_came_since() -
     assert (owned.snapshot_bytes, owned.bytes_in, owned.snapshot_offset, owned.next_offset) == (777, 20, 5, 9)
     assert replayed == 4
     assert side.assign.call_args_list == [call([(*PART, 5)]), call([])], "it reads nothing more"
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_a_change_closed_is_told_again_unless_the_transaction_told_it(
+    told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change acts at the very offset where a restart goes on."""
+    acted: list[int] = []
+    monkeypatch.setattr(recovery, "act", lambda *given: acted.append(given[4]))
+    rulings, chain = MagicMock(newest=3), MagicMock()
+    rulings.ruling.return_value.model.name, rulings.ruling.return_value.change = "m", 0
+    chain.state.part.return_value, chain.state.rulings = 0, [rulings.ruling()]
+    side = MagicMock()
+    side.position.return_value = {}
+    chain.restore.return_value = 0
+    replay = recovery.Recovery(chain, MagicMock(), rulings, "s", side, lambda _: 0, lambda: None, MagicMock())
+    changes = [
+        Applied(partition=0, first_offset=at, version=version, config_hash="", told=told)
+        for at, version in ((5, 2), (6, 3))
+    ]
+    snapshot = Snapshot(5, [], [], {}, {"change": 0, "model": "m"})
+    owned, _ = replay.recover(PART, Recovered(snapshot, None, changes, 0), 5)
+    assert acted == [2] * told
+    assert [one.version for one in owned.pending] == [2, 3][told:]
 
 
 def test_slots_are_freed_only_once_nothing_that_was_decoded_is_on_its_way(stage: Stage) -> None:
@@ -563,7 +620,7 @@ def once(monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 def fail(stage: Stage, fault: TransactionFailed) -> None:
     """A transaction fails at the next commit, and the loop comes to it."""
-    stage.broker.transactions.return_value.commit.side_effect = fault
+    stage.broker.transactions.return_value.commit.side_effect = [fault, None]
     stage.loop.owned[PART].next_offset += 1
     with pytest.raises(TransactionFailed):
         stage.loop._checkpoint(10.0)
