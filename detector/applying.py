@@ -61,7 +61,8 @@ class Applier:
         """Let the changes act that an earlier owner wrote down for up to `offset`."""
         while owned.pending and owned.pending[0].first_offset <= offset:
             applied = owned.pending.popleft()
-            self._act(owned, applied.version, applied.first_offset)
+            if applied.version > self.chain.state.rulings[owned.index].change:
+                self._act(owned, applied.version, applied.first_offset)
 
     def write(self, owned: Owned, version: int) -> None:
         """Write to the changelog that a change acts from the partition's next record on."""

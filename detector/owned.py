@@ -71,15 +71,13 @@ class Owned:
     """What the cluster calls the topic and no other of its name; empty if not known."""
 
     def begin_anew(self, offset: int, topic_id: str) -> None:
-        """Go on in another topic of the same name, with what is known: no offset of the one before means anything.
-
-        The next checkpoint writes a snapshot, and until then a restart comes to the same.
-        """
+        """Go on in another topic of the same name, with what is known: no offset of the one before means anything."""
         self.next_offset = self.committed = offset
         self.topic_id = topic_id
         self.snapshot_at, self.snapshot_offset, self.snapshot_bytes = -math.inf, -1, 0
         self.unsent = None
-        self.pending = deque(replace(one, first_offset=offset) for one in self.pending)
+        in_order = sorted(self.pending, key=lambda one: one.version)
+        self.pending = deque(replace(one, first_offset=offset) for one in in_order)
 
     def snapshot_due(self, now: float, every_s: float, bytes_share: float) -> bool:
         """Whether to write a snapshot: after `every_s`, once `bytes_share` of the input since the last makes up for it.

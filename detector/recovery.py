@@ -43,8 +43,12 @@ class Recovery(NamedTuple):
         most = self.chain.state.limits.entities
         self.chain.state.reserve(sum(min(count, most) for count in entities))
 
-    def recover(self, part: Part, found: Recovered, committed: int | None) -> tuple[Owned, int]:
+    def recover(
+        self, part: Part, found: Recovered, committed: int | None, *, anew: bool = False
+    ) -> tuple[Owned, int]:
         """Bring a partition to the offset at which it goes on; returns it and the records replayed.
+
+        With `anew` what was found is of another topic of the same name: no change is past by its offset.
 
         Raises:
             StateError: the snapshot does not fit, or was made under changes that the control topic does not hold.
@@ -77,9 +81,10 @@ class Recovery(NamedTuple):
             )
             self.chain.promote(index, ruling)
         replayed = self._replay(owned, target)
-        self._act_due(owned, target - 1)
+        if not anew:
+            self._act_due(owned, target - 1)
         # What acts at the very offset where it goes on stays pending where its alerts may not have been sent.
-        while owned.pending and owned.pending[0].first_offset == target and owned.pending[0].told:
+        while owned.pending and owned.pending[0].told and (anew or owned.pending[0].first_offset == target):
             self._act_next(owned)
         owned.next_offset = target
         return owned, replayed

@@ -227,11 +227,13 @@ class StreamLoop:
 
     def _begin_anew(self, losses: list[DataLoss]) -> None:
         """Go on in partitions that end before what was to be read: their topic was made anew."""
-        if losses:
-            self._flights.drain()
         for loss in losses:
+            self._flights.drain()
             if (owned := self.owned.get((loss.topic, loss.partition))) is not None:
-                self._takeover.begin_anew(owned, loss.resumed)
+                try:
+                    self._takeover.begin_anew(owned, loss.resumed)
+                except BrokerUnavailable as fault:
+                    self._undone = fault  # taken over with all others
 
     # -- changes ---------------------------------------------------------------------------------
 
@@ -273,10 +275,9 @@ class StreamLoop:
     def _preserved(self, due: list[Owned]) -> bool:
         """Write snapshots, unless what they contain was not acknowledged in time."""
         self._flights.drain()
-        if not self._outbox.settle(SETTLE_S):
-            return False
-        self._checkpoints.begin(due, SNAPSHOT_TIME)
-        return True
+        if settled := self._outbox.settle(SETTLE_S):
+            self._checkpoints.begin(due, SNAPSHOT_TIME)
+        return settled
 
     # -- partitions that come and go -------------------------------------------------------------
 

@@ -63,7 +63,7 @@ class Takeover(NamedTuple):
             restored = changelog.restored(*part)
             found = recovered(restored)
             anew = found.of_another(ids[part[0]])
-            one, count = self.recovery.recover(part, found, None if anew else stored[part])
+            one, count = self.recovery.recover(part, found, None if anew else stored[part], anew=anew)
             one.snapshot_at, one.topic_id = self.clocks.monotonic(), ids[part[0]]
             if anew:
                 self.begin_anew(one, self.consumer.begin_offsets([part])[part])
@@ -102,7 +102,11 @@ class Takeover(NamedTuple):
     def begin_anew(self, one: Owned, offset: int) -> None:
         """Go on in a topic that was deleted and made again, with what is known of its entities.
 
-        Records of the old one that were not read are gone.
+        Records of the old one that were not read are gone. The state is written at once: were anything of the new topic
+        committed before its id is known, a restart would take that for the old one's, and read all again.
+
+        Raises:
+            BrokerUnavailable: what was sent before is not acknowledged.
         """
         log.error(
             "the topic ends before what was to be read, so it was made anew: it is read from its beginning",
@@ -114,6 +118,10 @@ class Takeover(NamedTuple):
             },
         )
         one.begin_anew(offset, self.topic_ids([one.part[0]])[one.part[0]])
+        self.applier.act_pending(one, offset)
+        if not self.outbox.transactional:
+            self._settle("what was sent before its topic was made anew")
+        self.checkpoints.snapshot([one])
 
     def _own(self, parts: Sequence[Part]) -> None:
         for topic, partition in parts:

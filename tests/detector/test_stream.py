@@ -198,7 +198,7 @@ def recovering(
     )
     stage.consumer.committed.return_value = dict.fromkeys(parts, 7)
 
-    def recover(part: Part, found: Recovered, committed: int | None) -> tuple[Owned, int]:
+    def recover(part: Part, found: Recovered, committed: int | None, *, anew: bool) -> tuple[Owned, int]:
         meanwhile()
         return Owned(part, 0, 7, 7, None), 2
 
@@ -413,6 +413,33 @@ def test_a_restart_knows_how_large_the_last_snapshot_was_and_what_came_since() -
     assert side.assign.call_args_list == [call([(*PART, 5)]), call([])], "it reads nothing more"
 
 
+def test_of_a_topic_made_anew_no_change_is_past_by_its_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They act in their order from its beginning on, and none overwrites a newer one."""
+    stage = Stage(monkeypatch)
+    stage.broker.admin.return_value.topic_id.return_value = "new"
+    stage.state.snapshot.return_value = Snapshot(2, [], [], {}, {})
+    owned = stage.own()
+    owned.pending.extend(
+        Applied(partition=0, first_offset=at, version=version, config_hash="")
+        for at, version in ((3, 8), (98, 7), (99, 0))
+    )
+    stage.loop._takeover.begin_anew(owned, 2)
+    assert stage.acted == [(7, 2), (8, 2)]
+    assert not owned.pending
+
+
+def test_a_topic_made_anew_waits_for_what_was_sent_before(stage: Stage) -> None:
+    """The state holds what the alerts say, so it may not be there before them."""
+    stage.stand_still()
+    stage.acknowledging = False
+    stage.consumer.events.return_value = Events([DataLoss("t", 0, wanted=7, resumed=2)], {}, 0)
+    stage.stopping.left = lambda: 0.0  # type: ignore[method-assign]
+    stage.loop._turn()
+    assert isinstance(stage.loop._undone, BrokerUnavailable)
+    assert stage.written == []
+    stage.consumer.commit.assert_not_called()
+
+
 @pytest.mark.parametrize("told", [False, True])
 def test_what_a_change_closed_is_told_again_unless_the_transaction_told_it(
     told: bool, monkeypatch: pytest.MonkeyPatch
@@ -435,6 +462,11 @@ def test_what_a_change_closed_is_told_again_unless_the_transaction_told_it(
     owned, _ = replay.recover(PART, Recovered(snapshot, None, changes, 0), 5)
     assert acted == [2] * told
     assert [one.version for one in owned.pending] == [2, 3][told:]
+    early = [Applied(partition=0, first_offset=1, version=4, config_hash="", told=told), *changes]
+    owned, _ = replay.recover(PART, Recovered(snapshot, None, early, 0), None, anew=True)
+    assert [one.version for one in owned.pending] == ([] if told else [4, 2, 3]), (
+        "offsets say nothing any more"
+    )
 
 
 def test_slots_are_freed_only_once_nothing_that_was_decoded_is_on_its_way(stage: Stage) -> None:
@@ -557,11 +589,13 @@ def test_a_partition_that_ends_before_what_was_read_goes_on_at_its_beginning(
     stage.stand_still()
     owned = stage.loop.owned[PART]
     stage.incoming = batch(5, 6)
+    stage.state.snapshot.return_value = Snapshot(2, [], [], {}, {})
     losses = [DataLoss("t", 0, wanted=7, resumed=2), DataLoss("t", 1, wanted=7, resumed=2)]
     stage.consumer.events.return_value = Events(losses, {}, 0)
     stage.loop._turn()
     assert stage.taken == [5, 6]
     assert (owned.next_offset, owned.committed, owned.topic_id) == (2, 2, "new")
+    assert owned.snapshot_offset == 2, "before anything of the new topic is committed"
     stage.consumer.events.return_value = Events([DataLoss("t", 0, wanted=2, resumed=9)], {}, 0)
     stage.loop._turn()
     assert (owned.next_offset, owned.topic_id) == (2, "new")
