@@ -36,9 +36,10 @@ class Told(NamedTuple):
     """Records of the scores topic that were written and are not to be seen."""
 
 
-def in_the_midst(home: Home) -> None:
-    """Wait until something was committed since the call, and for a random while."""
+def in_the_midst(home: Home, values: list[bytes], names: list[bytes]) -> None:
+    """Send records, wait until some of them are committed, and for a random while."""
     before = home.committed()
+    home.send(values, names)
     until(lambda: home.committed() != before, "a part to be committed", every_s=0.01)
     time.sleep(random.uniform(0, 0.4))
 
@@ -76,12 +77,10 @@ def told(make_home: Callable[..., Home], trained: Any) -> Told:
         values[at] = POISON
     third = RECORDS // 3
     daemon = home.start()
-    home.send(values[:third], names[:third])
-    in_the_midst(home)
+    in_the_midst(home, values[:third], names[:third])
     daemon.kill()
     daemon = home.start()
-    home.send(values[third : 2 * third], names[third : 2 * third])
-    in_the_midst(home)
+    in_the_midst(home, values[third : 2 * third], names[third : 2 * third])
     sent = suspended_in_the_midst(home, daemon, 2 * third, values, names)
     home.broker.transactions(
         home.topic("daemon")

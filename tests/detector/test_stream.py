@@ -256,10 +256,8 @@ def test_where_partitions_begin_is_committed_before_their_first_record_is_read(
     begun = {part: owned.next_offset for part, owned in stage.loop.owned.items()}
     assert begun == {PART: 5, **starts}
     assert transactions.commit.call_args == call(begun, stage.consumer)
-    transactions.commit.side_effect = [
-        None,
-        TransactionFailed("nobody answers"),
-    ]  # what was open, and the beginning
+    # what was open, and the beginning
+    transactions.commit.side_effect = [None, TransactionFailed("nobody answers")]
     assert assigned() == dict.fromkeys(COMING, END), "nothing is read yet"
 
 
@@ -428,12 +426,14 @@ def test_of_a_topic_made_anew_no_change_is_past_by_its_offset(monkeypatch: pytes
     assert not owned.pending
 
 
-def test_a_topic_made_anew_waits_for_what_was_sent_before(stage: Stage) -> None:
+def test_a_topic_made_anew_waits_for_what_was_sent_before(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The state holds what the alerts say, so it may not be there before them."""
     stage.stand_still()
     stage.acknowledging = False
     stage.consumer.events.return_value = Events([DataLoss("t", 0, wanted=7, resumed=2)], {}, 0)
-    stage.stopping.left = lambda: 0.0  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.stopping, "left", lambda: 0.0)
     stage.loop._turn()
     assert isinstance(stage.loop._undone, BrokerUnavailable)
     assert stage.written == []
