@@ -5,16 +5,19 @@ topic's partition p. Topic names cannot hold a slash, so keys are plain text:
 
     <topic>/<p>/change/<first offset>/<version>   a change of the control topic that acts from there on
     <topic>/<p>/decision/<offset>/<kind>/<of>     a decision taken in this partition: level change, shift, ...
-    <topic>/<p>/snapshot/<A or B>/<i>             piece i of a snapshot
-    <topic>/<p>/snapshot                          the marker: the snapshot above is complete
-    <topic>/<p>/owner                             from here on only this writer's changes count
+    <topic>/<p>/snapshot/<term>/<A or B>/<i>      piece i of a snapshot
+    <topic>/<p>/snapshot/<term>                   the marker: the snapshot above is complete
+    <topic>/<p>/owner                             from here on only this writer's changes and snapshots count
     <topic>/partitions                            (in partition 0) the partition count of the state
 
 Snapshots alternate between the sides A and B, and a marker is produced after its last piece. A snapshot
 that breaks off half-way therefore never touches the pieces of the last complete one, whatever the broker
-compacts. The marker also names the snapshot before it, to fall back on where a second daemon wrote into
-the newest one's pieces. A daemon that was suspended while the group gave its partitions to another may go on
-writing for a moment: a change that it lets act after the new owner's word is overruled.
+compacts. The marker also names the snapshot before it, to fall back on where the newest is not whole.
+
+A daemon that was suspended while the group gave its partitions to another may go on writing for a moment. What it
+writes after the new owner's word counts for nothing: a change is overruled, and a snapshot has keys of its own, since
+each time that somebody takes a partition over is a term, numbered by an offset of the changelog itself. With the first
+snapshot of a term the keys of those before it are struck out.
 
 The pieces of a snapshot, joined, are its head (names of the entities, arrays of the partition, the note) and then the
 arrays of BLOCK entities at a time, each packed by itself, behind a word of how long each is. So who writes or reads one
@@ -36,9 +39,12 @@ from .beforehand import in_order
 from .scattered import Scattered
 from .wire import checked_line
 
-SCHEMA_VERSION = "1.5"
+SCHEMA_VERSION, MAJOR = "2.0", 2
 """1.0 had no `what` and `action` in decisions, and no shifts and outages; 1.1 no writers and owners;
-1.2 no zstd and no number of entities; 1.3 all entities of a snapshot in one block; 1.4 no `told` in changes."""
+1.2 no zstd and no number of entities; 1.3 all entities of a snapshot in one block; 1.4 no `told` in changes;
+1.5 no terms, neither in markers nor in the keys of snapshots."""
+NO_TERM = -1
+"""Of a snapshot up to 1.5."""
 PIECE_BYTES = 512 * 1024  # half of Kafka's default message.max.bytes, so no broker setting is needed
 Pair = tuple[bytes, bytes | None]
 T = TypeVar("T")
@@ -114,10 +120,11 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True):
     crc: int
     entities: int = 0
     """How many it holds; 0 also where a version before 1.3 wrote it."""
+    term: int = NO_TERM
 
 
 class Marker(Complete, frozen=True, kw_only=True):
-    """The value of a marker: the newest complete snapshot, and the one before it on the other side."""
+    """The value of a marker: the newest complete snapshot, and the one of its term before it, on the other side."""
 
     previous: Complete | None = None
     schema_version: str = SCHEMA_VERSION
@@ -194,18 +201,19 @@ def encode_snapshot(
     snapshot: Snapshot,
     previous: Marker | None,
     writer: int,
+    term: int,
     compress: bool = True,
     piece_bytes: int = PIECE_BYTES,
 ) -> tuple[Iterator[Pair], Marker]:
     """The messages of a snapshot, the marker last, and that marker (the `previous` of the next one).
 
-    `previous` is the marker last written or restored; `writer` is a number (u32) drawn once per process,
-    by which the pieces of two daemons that both believe to own the partition are told apart. Produce the
-    list in order to one partition.
+    `previous` is the marker last written or restored; `writer` is a number (u32) drawn once per process; `term` is
+    when that took the partition over (`changelog_fold.Restorer.term`). Produce the list in order to one partition.
     """
     body = _pack_snapshot(snapshot, compress)
     number = previous.id + 1 if previous else 1
-    side: Literal["A", "B"] = "B" if previous and previous.side == "A" else "A"
+    before = previous if previous and previous.term == term else None
+    side: Literal["A", "B"] = "B" if before and before.side == "A" else "A"
     marker = Marker(
         id=number,
         side=side,
@@ -214,20 +222,22 @@ def encode_snapshot(
         pieces=-(-len(body) // piece_bytes),
         crc=body.crc(),
         entities=len(snapshot.entities),
-        previous=previous and _complete(previous),
+        term=term,
+        previous=before and _complete(before),
     )
     return _messages(prefix_of(topic, partition), body, marker, piece_bytes), marker
 
 
 def _messages(prefix: str, body: Scattered, marker: Marker, piece_bytes: int) -> Iterator[Pair]:
+    prefix += f"snapshot/{marker.term}"
     for index in range(marker.pieces):
         piece = body.slices(index * piece_bytes, (index + 1) * piece_bytes)
         head = PIECE.pack(PIECE_MAGIC, PIECE_MAJOR, 0, 0, marker.id, marker.writer, index, marker.pieces)
         crc = zlib.crc32(head)
         for part in piece:
             crc = zlib.crc32(part, crc)
-        yield f"{prefix}snapshot/{marker.side}/{index}".encode(), b"".join((head, CRC.pack(crc), *piece))
-    yield f"{prefix}snapshot".encode(), checked_line(msgspec.json.encode(marker))
+        yield f"{prefix}/{marker.side}/{index}".encode(), b"".join((head, CRC.pack(crc), *piece))
+    yield prefix.encode(), checked_line(msgspec.json.encode(marker))
 
 
 def _complete(marker: Marker) -> Complete:

@@ -23,7 +23,9 @@ from .changelog import (
     LENGTH,
     LENGTHS,
     LENGTHS_OF_BLOCKS,
+    MAJOR,
     NAMES,
+    NO_TERM,
     PART,
     PIECE,
     PIECE_MAGIC,
@@ -54,9 +56,10 @@ class Restored(NamedTuple):
     marker: Marker | None
     applied: list[Applied]
     decisions: list[Decision]
-    torn: bool  # the newest snapshot was not whole and the one before it was taken
+    torn: bool  # the newest snapshot was not whole and another was taken
     size: int = 0  # bytes of the snapshot
     overruled: Sequence[Applied] = ()  # changes by those who owned the partition no more
+    snapshot_keys: Sequence[bytes] = ()  # all that hold a piece or a marker
 
 
 _APPLIED = msgspec.json.Decoder(Applied)
@@ -71,12 +74,7 @@ def forget(topic: str, partition: int, restored: Restored) -> list[Pair]:
     prefix = prefix_of(topic, partition)
     keys = [key_of(topic, a) for a in (*restored.applied, *restored.overruled)]
     keys += [encode_decision(topic, d)[0] for d in restored.decisions]
-    known = (restored.marker, restored.marker.previous) if restored.marker else ()
-    for complete in known:
-        if complete is not None:
-            keys += [f"{prefix}snapshot/{complete.side}/{i}".encode() for i in range(complete.pieces)]
-    marks = [f"{prefix}snapshot".encode(), f"{prefix}owner".encode()]
-    return [(key, None) for key in marks + keys]
+    return [(key, None) for key in (*keys, *restored.snapshot_keys, f"{prefix}owner".encode())]
 
 
 def _as_marker(complete: Complete) -> Marker:
@@ -166,32 +164,51 @@ class _Piece(NamedTuple):
     payload: memoryview
 
 
+class _Place(NamedTuple):
+    """Where a piece lies, or without a side a marker."""
+
+    term: int
+    side: str = ""
+    number: int = 0
+
+
 @dataclass
 class _Partial:
     """What was fed for one input partition, by key: a later value replaces an earlier one."""
 
-    pieces: dict[tuple[str, int], _Piece] = field(default_factory=dict)
-    marker: Marker | None = None
+    pieces: dict[_Place, _Piece] = field(default_factory=dict)
+    markers: dict[tuple[bool, int], Marker] = field(default_factory=dict)
+    """By whether it is of who owned the partition when it was written, and by its term: the highest counts."""
+    snapshot_keys: dict[bytes, None] = field(default_factory=dict)
     owner: Owner | None = None
+    owned_at: dict[int, int] = field(default_factory=dict)
+    """By writer the offset of its newest word that it owns the partition."""
+    next_offset: int = 0
+    """Behind all."""
     applied: dict[str, Applied] = field(default_factory=dict)
     overruled: dict[str, Applied] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
+
+    @property
+    def marker(self) -> Marker | None:
+        """The newest."""
+        return self.markers[max(self.markers)] if self.markers else None
 
 
 class Restorer:
     """The fold over a changelog partition: feed every (key, value) in order, then ask what is restored.
 
-    Holds the encoded pieces of at most two snapshots per input partition. Raises StateError, naming the
-    key, for a value that is corrupt or of a newer format, at `feed`; for snapshots of which neither is
-    whole, at `restored`.
+    Holds the encoded pieces of two snapshots per input partition, and of what was written of the next term's first.
+    Raises StateError, naming the key, for a value that is corrupt or of a newer format, at `feed`; for snapshots of
+    which none is whole, at `restored`.
     """
 
     def __init__(self) -> None:
         self._parts: dict[tuple[str, int], _Partial] = {}
         self.layouts: dict[str, Layout] = {}
 
-    def feed(self, key: bytes | None, value: bytes | None) -> None:
-        """Take one message in. Keys of a kind that this version does not know are left alone."""
+    def feed(self, key: bytes | None, value: bytes | None, offset: int = -1) -> None:
+        """Take the message of an offset in. Keys of a kind that this version does not know are left alone."""
         text = key.decode("utf-8", "replace") if key else ""
         topic, _, rest = text.partition("/")
         what = f"changelog key {text!r}"
@@ -203,12 +220,13 @@ class Restorer:
         if not (number.isascii() and number.isdigit() and len(number) < 10 and kind):
             return
         partial = self._parts.setdefault((topic, int(number)), _Partial())
-        if kind == "snapshot" and detail:
-            _feed_piece(partial.pieces, detail, value, what)
-        elif kind == "snapshot":
-            partial.marker = None if value is None else _line(_MARKER, value, what)
+        partial.next_offset = offset + 1
+        if kind == "snapshot" and (place := _place(detail)) is not None:
+            _feed_snapshot(partial, place, text.encode(), value, what)
         elif kind == "owner":
             partial.owner = None if value is None else _line(_OWNER, value, what)
+            if partial.owner is not None:
+                partial.owned_at[partial.owner.writer] = offset
         elif kind == "change":
             _feed_change(partial, detail, value, what)
         elif kind == "decision":
@@ -229,6 +247,14 @@ class Restorer:
         partial = self._parts.get((topic, partition))
         return partial.marker.entities if partial and partial.marker else 0
 
+    def term(self, topic: str, partition: int, writer: int | None) -> int:
+        """The number of the term that begins with this writer's word, which was fed; or with None, behind all.
+
+        The later somebody takes a partition over the higher it is, and no two have the same.
+        """
+        partial = self._parts.get((topic, partition), _Partial())
+        return partial.next_offset if writer is None else partial.owned_at.get(writer, partial.next_offset)
+
     def restored(self, topic: str, partition: int) -> Restored:
         """What is known of an input partition. `snapshot` is None for a fresh one."""
         partial = self._parts.get((topic, partition), _Partial())
@@ -236,42 +262,86 @@ class Restorer:
         decisions = sorted(partial.decisions.values(), key=lambda d: (d.offset, d.kind, d.of))
         overruled, marker = tuple(partial.overruled.values()), partial.marker
         if marker is None:
-            return Restored(None, None, applied, decisions, False, overruled=overruled)
+            return Restored(None, None, applied, decisions, False, 0, overruled, tuple(partial.snapshot_keys))
         body, taken = self._newest(topic, partition, partial, marker)
-        snapshot = _unpack_snapshot(body, _marker_key(topic, partition))
-        torn = taken.id != marker.id
-        return Restored(snapshot, taken, applied, decisions, torn, len(body), overruled)
+        snapshot = _unpack_snapshot(body, _marker_key(topic, partition, taken.term))
+        torn = (taken.term, taken.id) != (marker.term, marker.id)
+        return Restored(
+            snapshot, taken, applied, decisions, torn, len(body), overruled, tuple(partial.snapshot_keys)
+        )
 
     def _newest(
         self, topic: str, partition: int, partial: _Partial, marker: Marker
     ) -> tuple[Scattered, Marker]:
-        for complete in filter(None, (marker, marker.previous)):
-            body = _join(partial.pieces, complete)
-            if body is not None:
-                return body, _as_marker(complete)
+        for mark in sorted(partial.markers, reverse=True):
+            one = partial.markers[mark]
+            for complete in filter(None, (one, one.previous)):
+                body = _join(partial.pieces, complete)
+                if body is not None:
+                    return body, _as_marker(complete)
         why = f"the pieces of snapshot {marker.id} on side {marker.side} are not all there"
-        raise corrupt(_marker_key(topic, partition), why)
+        raise corrupt(_marker_key(topic, partition, marker.term), why)
 
 
-def _marker_key(topic: str, partition: int) -> str:
-    return f"changelog key {prefix_of(topic, partition) + 'snapshot'!r}"
+def _marker_key(topic: str, partition: int, term: int) -> str:
+    place = "snapshot" if term == NO_TERM else f"snapshot/{term}"
+    return f"changelog key {prefix_of(topic, partition) + place!r}"
 
 
-def _join(pieces: Mapping[tuple[str, int], _Piece], complete: Complete) -> Scattered | None:
+def _join(pieces: Mapping[_Place, _Piece], complete: Complete) -> Scattered | None:
     """The body of a snapshot, or None where a piece is missing or of another snapshot or writer."""
-    found = [pieces.get((complete.side, index)) for index in range(min(complete.pieces, len(pieces) + 1))]
+    places = (_Place(complete.term, complete.side, index) for index in range(complete.pieces))
+    found = [pieces.get(place) for place in itertools.islice(places, len(pieces) + 1)]
     expected = (complete.id, complete.writer, complete.pieces)
     whole = Scattered([p.payload for p in found if p is not None and (p.id, p.writer, p.pieces) == expected])
     return whole if whole.parts == complete.pieces and whole.crc() == complete.crc else None
 
 
-def _feed_piece(pieces: dict[tuple[str, int], _Piece], detail: str, value: bytes | None, what: str) -> None:
-    side, _, index = detail.partition("/")
-    if side not in ("A", "B") or not (index.isascii() and index.isdigit() and len(index) < 10):
-        return
+def _place(detail: str) -> _Place | None:
+    """What follows `snapshot/` in a key; None where this version does not know it. Up to 1.5 there was no term."""
+    head, *rest = detail.split("/") if detail else [""]
+    term = NO_TERM
+    if _is_number(head, 20):
+        term = int(head)
+    elif head:
+        rest = [head, *rest]
+    match rest:
+        case []:
+            return _Place(term)
+        case [("A" | "B") as side, index] if _is_number(index, 10):
+            return _Place(term, side, int(index))
+    return None
+
+
+def _is_number(text: str, length: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < length
+
+
+def _feed_snapshot(partial: _Partial, place: _Place, key: bytes, value: bytes | None, what: str) -> None:
     if value is None:
-        pieces.pop((side, int(index)), None)
+        partial.snapshot_keys.pop(key, None)
+        partial.pieces.pop(place, None)
+        if not place.side:
+            partial.markers = {at: one for at, one in partial.markers.items() if at[1] != place.term}
         return
+    partial.snapshot_keys[key] = None
+    newest = max((term for mine, term in partial.markers if mine), default=NO_TERM)
+    if place.side:
+        piece = _piece(place, value, what)
+        if place.term >= newest:
+            partial.pieces[place] = piece
+        return
+    marker = _line(_MARKER, value, what)
+    if marker.term != place.term:
+        raise corrupt(what, f"it says that it is of the term {marker.term}")
+    mine = partial.owner is None or marker.writer == partial.owner.writer
+    if mine and marker.term > newest:
+        partial.pieces = {at: piece for at, piece in partial.pieces.items() if at.term >= marker.term}
+        partial.markers = {at: one for at, one in partial.markers.items() if at[1] >= marker.term}
+    partial.markers[mine, marker.term] = marker
+
+
+def _piece(place: _Place, value: bytes, what: str) -> _Piece:
     if len(value) < PIECE.size + CRC.size:
         raise corrupt(what, "it is shorter than its header")
     head, payload = value[: PIECE.size], memoryview(value)[PIECE.size + CRC.size :]
@@ -283,13 +353,14 @@ def _feed_piece(pieces: dict[tuple[str, int], _Piece], detail: str, value: bytes
             "reads. Upgrade "
             "tocsin on this machine, or go back to the version that wrote it everywhere."
         )
-    if magic != PIECE_MAGIC or major < 1 or at != int(index) or zlib.crc32(payload, zlib.crc32(head)) != crc:
+    sound = magic == PIECE_MAGIC and major >= 1 and at == place.number
+    if not sound or zlib.crc32(payload, zlib.crc32(head)) != crc:
         raise corrupt(what, "its checksum or its number does not fit its content")
-    pieces[side, at] = _Piece(number, writer, count, payload)
+    return _Piece(number, writer, count, payload)
 
 
 def _line(decoder: msgspec.json.Decoder[T], value: bytes, what: str) -> T:
-    return decode_json(decoder, unchecked_line(value, what), what, 1, StateError)
+    return decode_json(decoder, unchecked_line(value, what), what, MAJOR, StateError)
 
 
 def _feed_change(partial: _Partial, detail: str, value: bytes | None, what: str) -> None:

@@ -99,7 +99,7 @@ class Checkpoints:
         one.unsent = None
         one.snapshot_at, one.bytes_in = self._clocks.monotonic(), 0
         snapshot = self._state.snapshot(one.index, one.next_offset, one.topic_id)
-        pairs, marker = encode_snapshot(*one.part, snapshot, one.marker, self._writer)
+        pairs, marker = encode_snapshot(*one.part, snapshot, one.marker, self._writer, one.term)
         one.unsent = Unsent(pairs, marker, marker.pieces + 1)
 
     def _send(self, one: Owned, most: int | None = None) -> bool:
@@ -118,6 +118,9 @@ class Checkpoints:
             unsent.size,
         )
         one.unsent = None
+        for key in one.superseded:
+            self._outbox.record(one.part, (key, None))
+        one.superseded = ()
         self._ledger.snapshot(unsent.size)
         return True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from .. import __version__
@@ -34,6 +35,8 @@ from .stopping import Stopping
 
 log = logging.getLogger(__name__)
 
+DECISIONS = 4096
+"""So many of a partition the changelog keeps, the newest: a record of them for people, not state."""
 LOOK_S = 0.5
 """How long a wait for the broker goes on before it looks whether a stop was asked for."""
 
@@ -97,6 +100,7 @@ class Outbox:
         self._stopping = stopping
         self._handed = 0
         self._waiting: deque[Sent] = deque()
+        self._decided: dict[Part, dict[bytes, None]] = {}
 
     @property
     def transactional(self) -> bool:
@@ -151,8 +155,22 @@ class Outbox:
         return alerts
 
     def decide(self, part: Part, decision: Decision) -> None:
-        """Write a decision to the partition's changelog."""
-        self.record(part, encode_decision(part[0], decision))
+        """Write a decision to the partition's changelog, and strike out the oldest where that is one too many."""
+        key, value = encode_decision(part[0], decision)
+        self.record(part, (key, value))
+        self._keep(part, [key])
+
+    def decided(self, part: Part, decisions: Iterable[Decision]) -> None:
+        """Take over what the changelog of a partition holds of them, the oldest first."""
+        self._decided[part] = {}
+        self._keep(part, (encode_decision(part[0], one)[0] for one in decisions))
+
+    def _keep(self, part: Part, keys: Iterable[bytes]) -> None:
+        held = self._decided.setdefault(part, {})
+        held.update(dict.fromkeys(keys))
+        for key in list(islice(held, max(0, len(held) - DECISIONS))):
+            del held[key]
+            self.record(part, (key, None))
 
     def record(self, part: Part, pair: Pair) -> None:
         """Write one message to the partition's changelog."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -69,6 +69,10 @@ class Owned:
     """The offset that the last snapshot written stands at."""
     topic_id: str = ""
     """What the cluster calls the topic and no other of its name; empty if not known."""
+    term: int = 0
+    """Which time it is that somebody owns the partition; see `changelog`."""
+    superseded: Sequence[bytes] = ()
+    """Keys of snapshots of earlier terms, to be struck out with the first one of this."""
 
     def begin_anew(self, offset: int, topic_id: str) -> None:
         """Go on in another topic of the same name, with what is known: no offset of the one before means anything."""

@@ -48,7 +48,7 @@ class Recovery(NamedTuple):
     ) -> tuple[Owned, int]:
         """Bring a partition to the offset at which it goes on; returns it and the records replayed.
 
-        With `anew` what was found is of another topic of the same name: no change is past by its offset.
+        With `anew` what was found is not of this log, or of an end that it lost: no change is past by its offset.
 
         Raises:
             StateError: the snapshot does not fit, or was made under changes that the control topic does not hold.

@@ -45,8 +45,8 @@ def read_changelog(broker: Broker, topic: str, parts: list[Part], beat: Callable
         mine = {(topic, partition) for _, partition in parts}
         for batch in read_to_end(consumer, mine, stall_s=STABLE_S, ends=whole.end_offsets(mine)):
             beat()
-            for key, value in zip(batch.key, batch.value, strict=True):
-                restorer.feed(key, value)
+            for key, value, offset in zip(batch.key, batch.value, batch.offset, strict=True):
+                restorer.feed(key, value, offset)
         return restorer
     finally:
         consumer.close()
@@ -72,14 +72,14 @@ def between(
 ) -> Iterator[Batch]:
     """The records of a partition from `begin` up to before `end`. `beat` is called while it goes on.
 
-    The consumer is one of its own, outside any group.
+    Fewer where the log does not reach so far any more. The consumer is one of its own, outside any group.
     """
     consumer.assign([(*part, begin)])
     while consumer.position().get(part, begin) < end:
         beat()
         batch = consumer.consume(4096, 0.5)
         if not batch:
-            if consumer.begin_offsets([part])[part] >= end:
+            if consumer.begin_offsets([part])[part] >= end or consumer.end_offsets([part])[part] < end:
                 return
             continue
         if batch.offset[-1] >= end:

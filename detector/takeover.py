@@ -49,11 +49,15 @@ class Takeover(NamedTuple):
         self.same_layout()
         ids = self.topic_ids({topic for topic, _ in parts})
         # In this order: once the offsets are stable, no transaction of an earlier owner can write any more state; and
-        # without transactions none of its changes counts once the new owner is written down.
+        # without transactions none of its changes counts once the new owner is written down. With them that comes
+        # after: what is open could not be read back.
         stored = self._stored(parts)
+        ends = self.consumer.end_offsets(parts)
         if not self.outbox.transactional:
             self._own(parts)
         changelog = read_changelog(self.broker, self.changelog, parts, self.recovery.beat)
+        if self.outbox.transactional:
+            self._own(parts)
         self.recovery.make_room([changelog.entities(*part) for part in parts])
         owned: dict[Part, Owned] = {}
         fresh: list[Owned] = []
@@ -62,10 +66,17 @@ class Takeover(NamedTuple):
         for part in parts:  # one after another: what is restored of one is gone before the next is unpacked
             restored = changelog.restored(*part)
             found = recovered(restored)
-            anew = found.of_another(ids[part[0]])
-            one, count = self.recovery.recover(part, found, None if anew else stored[part], anew=anew)
+            begin = 0 if found.snapshot is None else found.snapshot.next_offset
+            anew = found.of_another(ids[part[0]]) or ends[part] < begin
+            committed = stored[part]
+            reached = committed if committed is None else min(committed, ends[part])
+            one, count = self.recovery.recover(part, found, None if anew else reached, anew=anew)
             one.snapshot_at, one.topic_id = self.clocks.monotonic(), ids[part[0]]
-            if anew:
+            # In transactions the word was not written yet, and an earlier one may be this process's.
+            one.term = changelog.term(*part, None if self.outbox.transactional else self.outbox.writer)
+            one.superseded = restored.snapshot_keys
+            self.outbox.decided(part, restored.decisions)
+            if anew or reached != committed:
                 self.begin_anew(one, self.consumer.begin_offsets([part])[part])
             owned[part] = one
             replayed += count
@@ -78,8 +89,6 @@ class Takeover(NamedTuple):
                 fresh.append(one)
             overruled += [(part, change) for change in restored.overruled]
             del restored, found
-        if self.outbox.transactional:  # what is open could not be read back, and no earlier owner can write
-            self._own(parts)
         for part, change in overruled:
             self.outbox.record(part, (key_of(part[0], change), None))
         self._begin(fresh)
@@ -100,16 +109,17 @@ class Takeover(NamedTuple):
         return found
 
     def begin_anew(self, one: Owned, offset: int) -> None:
-        """Go on in a topic that was deleted and made again, with what is known of its entities.
+        """Go on in a topic that was deleted and made again, or that lost its end, with what is known of its entities.
 
-        Records of the old one that were not read are gone. The state is written at once: were anything of the new topic
-        committed before its id is known, a restart would take that for the old one's, and read all again.
+        Records of the old one that were not read are gone; those that were are late now and change nothing. The state
+        is written at once: were anything of the new topic committed before its id is known, a restart would take that
+        for the old one's, and read all again.
 
         Raises:
             BrokerUnavailable: what was sent before is not acknowledged.
         """
         log.error(
-            "the topic ends before what was to be read, so it was made anew: it is read from its beginning",
+            "the topic was made anew, or its log was cut off before what was read: it is read from its beginning",
             extra={
                 "topic": one.part[0],
                 "partition": one.part[1],

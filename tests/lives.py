@@ -280,7 +280,7 @@ class Life:
         log = self.changelog
         snapshot = self.chain.state.snapshot(self.index(partition), self.position[partition])
         pairs, log.markers[partition] = encode_snapshot(
-            TOPIC, partition, snapshot, log.markers.get(partition), 1, compress=False
+            TOPIC, partition, snapshot, log.markers.get(partition), 1, 0, compress=False
         )
         log.messages += pairs
 

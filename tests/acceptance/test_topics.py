@@ -131,3 +131,30 @@ def test_what_retention_took_is_counted_to_the_record(make_home: Callable[..., H
     daemon.stop()
     gone = sum(deleted.values()) - sum(read.values())
     assert scored(home).total() == 5000 - gone
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])
+def test_a_topic_that_lost_its_end_while_nobody_looked(
+    make_home: Callable[..., Home], trained: Any, guarantee: str
+) -> None:
+    """As by an election of a leader that lagged: what was read of it is longer than what is left."""
+    home = make_home(f"cut-{guarantee}")
+    home.write(home.stream(guarantee=guarantee))
+    daemon, values, names = begun(home, trained, 1500)
+    daemon.stop()
+    group = home.broker.consumer(home.stream()["group_id"])
+    group.commit({part: at + 1000 for part, at in home.committed().items()})
+    group.close()
+    daemon = home.start()
+    home.send(values[1500:2500], names[1500:2500])
+    home.caught_up()
+    assert "cut off before what was read" in daemon.tail()
+    daemon.kill()
+    daemon = home.start()
+    home.send(values[2500:3000], names[2500:3000])
+    home.caught_up()
+    assert "cut off before what was read" not in daemon.tail()
+    daemon.stop()
+    assert set(scored(home)) == set(sent(values[:3000]))
+    told = (message.json() for message in home.read("scores"))
+    assert set(Counter((one["partition"], one["offset"]) for one in told if "score" in one).values()) == {1}

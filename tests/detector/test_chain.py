@@ -286,7 +286,7 @@ def test_a_snapshot_holds_every_array(shared_stand: Stand, shared_fleet: Fleet) 
     assert (state.decision.core["phase"] != Phase.NORMAL).any()
     assert state.drift.held.any()
     snapshot = state.snapshot(1, life.position[1])
-    pairs, _ = encode_snapshot(TOPIC, 1, snapshot, None, 1)
+    pairs, _ = encode_snapshot(TOPIC, 1, snapshot, None, 1, 0)
     restorer = Restorer()
     for key, value in pairs:
         restorer.feed(key, value)

@@ -1,5 +1,6 @@
 """The changelog: what was written comes back, at any point of a crash, or a StateError says why not."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -57,16 +58,22 @@ def same(a: Snapshot | None, b: Snapshot | None) -> bool:
     return arrays and (a.next_offset, a.entities, a.note) == (b.next_offset, b.entities, b.note)
 
 
-def written(shot: Snapshot, previous: Marker | None, writer: int = 1) -> tuple[list[Pair], Marker]:
-    pairs, marker = encode_snapshot(TOPIC, PART, shot, previous, writer, piece_bytes=150)
+def written(
+    shot: Snapshot, previous: Marker | None, writer: int = 1, term: int = 0
+) -> tuple[list[Pair], Marker]:
+    pairs, marker = encode_snapshot(TOPIC, PART, shot, previous, writer, term, piece_bytes=150)
     return list(pairs), marker
 
 
-def restore(log: list[Pair]) -> Restored:
+def restorer_of(log: Iterable[Pair]) -> Restorer:
     restorer = Restorer()
-    for key, value in log:
-        restorer.feed(key, value)
-    return restorer.restored(TOPIC, PART)
+    for offset, (key, value) in enumerate(log):
+        restorer.feed(key, value, offset)
+    return restorer
+
+
+def restore(log: list[Pair]) -> Restored:
+    return restorer_of(log).restored(TOPIC, PART)
 
 
 def compacted(log: list[Pair], upto: int) -> list[Pair]:
@@ -96,7 +103,7 @@ def test_the_last_complete_snapshot_survives_a_crash_anywhere_and_any_compaction
 @pytest.mark.parametrize("rows", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 7])
 @pytest.mark.parametrize("compress", [True, False])
 def test_many_entities_come_back_in_blocks_in_their_order(rows: int, compress: bool) -> None:
-    pairs, _ = encode_snapshot(TOPIC, PART, snapshot(3, rows), None, 1, compress)
+    pairs, _ = encode_snapshot(TOPIC, PART, snapshot(3, rows), None, 1, 0, compress)
     found = restore(pairs).snapshot
     assert found is not None
     assert same(found, snapshot(3, rows))
@@ -132,30 +139,110 @@ def test_sides_alternate_and_pieces_stay_small() -> None:
         pairs, marker = written(snapshot(seed), marker)
         assert len(pairs) > 3
         assert all(len(value or b"") <= 150 + 40 for _, value in pairs[:-1])
-        assert {key.split(b"/")[3] for key, _ in pairs[:-1]} == {marker.side.encode()}
+        assert {key.split(b"/")[4] for key, _ in pairs[:-1]} == {marker.side.encode()}
         sides.append(marker.side)
     assert sides == ["A", "B", "A", "B"]
 
 
-def test_two_writers_at_once_leave_one_whole_snapshot() -> None:
-    """A daemon that lost the partition writes on for a moment, into the pieces of the new owner."""
-    first, marker = written(snapshot(1), None)
-    new, newest = written(snapshot(2), marker, writer=2)
-    old, _ = written(snapshot(9), marker, writer=1)
-    found = restore(first + new + old[: len(old) // 2])
+def term(
+    log: list[Pair], marker: Marker | None, writer: int, seeds: Iterable[int]
+) -> tuple[list[Pair], Marker]:
+    """What somebody adds to a log who takes the partition over; with the first snapshot all before it is struck out."""
+    word = encode_owner(TOPIC, PART, writer)
+    known = restorer_of([*log, word])
+    number, old = known.term(TOPIC, PART, writer), known.restored(TOPIC, PART).snapshot_keys
+    added = [word]
+    for seed in seeds:
+        pairs, marker = written(snapshot(seed), marker, writer, number)
+        added += [*pairs, *((key, None) for key in old)]
+        old = ()
+    assert marker is not None
+    return added, marker
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.data())
+def test_who_lost_the_partition_tears_no_snapshot_of_who_has_it(n: int, late: int, data: Any) -> None:
+    """1 is suspended while 2 takes over; awake again it writes on, between and after what 2 writes."""
+    log, marker = term([], None, 1, [1, 2])
+    new, _ = term(log, marker, 2, range(3, 3 + n))
+    stale: list[Pair] = []
+    for seed in range(90, 90 + late):
+        pairs, marker = written(snapshot(seed), marker, 1, 0)
+        stale += pairs
+    stale = stale[: data.draw(st.integers(0, len(stale)), label="it writes")]
+    mixed = data.draw(st.permutations([True] * (len(new) - 1) + [False] * len(stale)), label="in the order")
+    owner, other = iter(new[1:]), iter(stale)
+    log += [new[0], *(next(owner if mine else other) for mine in mixed)]
+    cut = data.draw(st.integers(len(log) - len(mixed), len(log)), label="the crash")
+    kept = [
+        *compacted(log[:cut], data.draw(st.integers(0, cut), label="compacted")),
+        encode_owner(TOPIC, PART, 3),
+    ]
+    complete = [seed for seed in range(3, 3 + n) if any(pair in log[:cut] for pair in marks(new, seed))]
+    found = restore(kept)
+    if complete:
+        assert same(found.snapshot, snapshot(complete[-1]))
+        assert not found.torn
+    else:
+        assert any(same(found.snapshot, snapshot(seed)) for seed in (1, 2, *range(90, 90 + late)))
+    assert set(found.snapshot_keys) == {
+        key for key, value in kept if value is not None and b"/snapshot/" in key
+    } - {key for key, value in dict(kept).items() if value is None}
+
+
+def marks(log: list[Pair], seed: int) -> list[Pair]:
+    """The markers of a snapshot."""
+    said = b'"next_offset":%d,"pieces"' % (seed * 100)
+    return [(key, value) for key, value in log if key.count(b"/") == 3 and value and said in value]
+
+
+def test_a_snapshot_by_whom_the_partition_was_taken_from_counts_for_nothing() -> None:
+    """It may hold a change that it let act where it does not act."""
+    log, marker = term([], None, 1, [1])
+    new, _ = term(log, marker, 2, [])
+    stale, _ = written(snapshot(9), marker, 1, 0)
+    assert same(restore(log + new + stale).snapshot, snapshot(1))
+    assert same(restore(compacted(log + new + stale, 1000)).snapshot, snapshot(9)), "the older marker is gone"
+
+
+def test_a_term_is_higher_than_every_one_before_it() -> None:
+    log, marker = term([], None, 1, [1])
+    new, _ = term(log, marker, 2, [2])
+    restorer = restorer_of(log + new)
+    assert restorer.term(TOPIC, PART, 1) == 0
+    assert restorer.term(TOPIC, PART, 2) == len(log)
+    assert restorer.term(TOPIC, PART, None) == len(log + new)
+    assert restorer.term(TOPIC, PART + 1, None) == 0, "of a partition that nothing is known of"
+
+
+def test_the_first_snapshot_of_a_term_leaves_none_of_those_before_it() -> None:
+    log, marker = term([], None, 1, [1, 2, 3])
+    new, _ = term(log, marker, 2, [4])
+    found = restore(log + new)
+    assert same(found.snapshot, snapshot(4))
+    assert all(b"/snapshot/%d" % len(log) in key for key in found.snapshot_keys)
+
+
+def test_the_one_before_is_taken_where_the_newest_is_not_whole() -> None:
+    log, marker = term([], None, 1, [1, 2])
+    assert marker.side == "B"
+    found = restore([pair for pair in log if pair[0] != b"metrics.v1/3/snapshot/0/B/1"])
     assert found.torn
     assert same(found.snapshot, snapshot(1))
     assert found.marker is not None
     assert found.marker.side == "A", "the next snapshot must go over the torn one"
-    again, _ = written(snapshot(3), found.marker, writer=3)
-    assert same(restore(first + new + old[: len(old) // 2] + again).snapshot, snapshot(3))
-    assert newest.side == "B"
+
+
+def test_a_marker_of_another_term_than_its_key_is_refused() -> None:
+    pairs, _ = written(snapshot(1), None)
+    with pytest.raises(StateError, match="it says that it is of the term 0"):
+        restore([*pairs[:-1], (b"metrics.v1/3/snapshot/4", pairs[-1][1])])
 
 
 def test_nothing_whole_is_an_error_that_names_the_key() -> None:
     pairs, _ = written(snapshot(1), None)
     with pytest.raises(
-        StateError, match=r"'metrics\.v1/3/snapshot' cannot be restored: the pieces of snapshot 1"
+        StateError, match=r"'metrics\.v1/3/snapshot/0' cannot be restored: the pieces of snapshot 1"
     ):
         restore(pairs[1:])
 
@@ -252,8 +339,8 @@ def test_a_slot_array_of_another_length_is_a_mistake() -> None:
 
 
 def whole_log() -> list[Pair]:
-    pairs, marker = written(snapshot(1), None)
-    more, _ = written(snapshot(2), marker)
+    pairs, marker = written(snapshot(1), None, 7, 1)
+    more, _ = written(snapshot(2), marker, 7, 1)
     return [
         encode_layout(Layout(topic=TOPIC, partitions=8)),
         encode_owner(TOPIC, PART, 7),
@@ -275,7 +362,7 @@ def kept(version: str) -> list[Pair]:
     return [(bytes.fromhex(key), bytes.fromhex(value)) for key, value in lines]
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "2.0"])
 def test_what_earlier_versions_wrote_is_read(version: str) -> None:
     found, expected = restore(kept(version)), restore(whole_log())
     assert same(found.snapshot, snapshot(2))
@@ -295,13 +382,13 @@ def test_the_marker_says_how_many_entities_there_are() -> None:
 
 def test_the_format_is_what_it_was() -> None:
     """To the byte, of uncompressed snapshots: zstd's output may differ between its versions."""
-    assert kept("1.5") == raw_log()
+    assert kept("2.0") == raw_log()
 
 
 def raw_log() -> list[Pair]:
     """The log with uncompressed snapshots, whose bytes are the program's own."""
-    pairs, marker = encode_snapshot(TOPIC, PART, snapshot(1), None, 7, compress=False, piece_bytes=400)
-    more, _ = encode_snapshot(TOPIC, PART, snapshot(2), marker, 7, compress=False, piece_bytes=400)
+    pairs, marker = encode_snapshot(TOPIC, PART, snapshot(1), None, 7, 1, compress=False, piece_bytes=400)
+    more, _ = encode_snapshot(TOPIC, PART, snapshot(2), marker, 7, 1, compress=False, piece_bytes=400)
     log = whole_log()
     return [*log[:3], *pairs, *(p for p in log if b"/decision/" in p[0]), *more]
 
@@ -337,15 +424,15 @@ def test_newer_formats_are_named_and_additions_ignored() -> None:
     assert value is not None
     more = value[9:-1] + b',"later":{"x":1}}'
     assert restore([(key, changelog.checked_line(more))]).applied[0].version == 7
-    newer = value[9:].replace(b'"1.5"', b'"2.3"')
+    newer = value[9:].replace(b'"2.0"', b'"3.3"')
     with pytest.raises(
-        StateError, match=r"change/00000000000000000001/7' has schema_version 2\.3, newer than"
+        StateError, match=r"change/00000000000000000001/7' has schema_version 3\.3, newer than"
     ):
         restore([(key, changelog.checked_line(newer))])
     pairs, _ = written(snapshot(1), None)
     piece = bytearray(pairs[0][1] or b"")
     piece[4] = 3
-    with pytest.raises(StateError, match="snapshot/A/0' has the piece format 3, newer than the 2"):
+    with pytest.raises(StateError, match="snapshot/0/A/0' has the piece format 3, newer than the 2"):
         restore([(pairs[0][0], bytes(piece))])
 
 

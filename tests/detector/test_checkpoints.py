@@ -123,15 +123,18 @@ class Large(NamedTuple):
     owned: list[Owned]
     sent: list[str]
     now: list[float]
+    struck: list[str]
+    """Of what was sent the tombstones."""
 
     @classmethod
     def make(cls) -> Large:
-        sent, now, outbox, state = list[str](), [0.0], MagicMock(), MagicMock()
+        sent, now, struck, outbox, state = list[str](), [0.0], list[str](), MagicMock(), MagicMock()
         noise = np.random.default_rng(0).integers(0, 256, 19 * PIECE_BYTES + 7, np.uint8)
 
         def record(part: Part, pair: Pair) -> None:
             now[0] += 0.01
             sent.append(pair[0].decode())
+            struck.extend(sent[-1:] if pair[1] is None else ())
 
         def snapshot(index: int, next_offset: int, topic_id: str) -> Snapshot:
             return Snapshot(next_offset, [], [], {} if index else {"noise": noise}, {"topic": topic_id})
@@ -141,7 +144,7 @@ class Large(NamedTuple):
         ledger = Ledger(Metrics(CollectorRegistry()), "s", clocks)
         checkpoints = Checkpoints(MagicMock(broker_down=True), MagicMock(), outbox, state, ledger, 7, clocks)
         owned = [Owned(("t", index), index, 100, 100, None, snapshot_at=-math.inf) for index in range(3)]
-        return cls(checkpoints, owned, sent, now)
+        return cls(checkpoints, owned, sent, now, struck)
 
     def due(self) -> list[int]:
         return [one.index for one in self.checkpoints.due(self.owned, self.now[0], 0.0, 1.0)]
@@ -160,20 +163,36 @@ def test_a_large_snapshot_goes_out_some_pieces_a_turn_and_counts_for_nothing_bef
     stream = Large.make()
     one = stream.owned[0]
     stream.begin()
-    assert stream.sent == [f"t/0/snapshot/A/{index}" for index in range(PIECES)]
+    assert stream.sent == [f"t/0/snapshot/0/A/{index}" for index in range(PIECES)]
     one.next_offset, one.bytes_in = 170, 12  # records are scored meanwhile
     stream.now[0] = 1e6
     for turn in range(1, 5):
         assert (one.marker, one.snapshot_offset) == (None, -1)
         assert stream.due() == [], "one at a time"
         assert len(stream.turn()) == PIECES, turn
-    assert stream.turn() == ["t/0/snapshot"]
+    assert stream.turn() == ["t/0/snapshot/0"]
     assert one.marker is not None
     assert (one.marker.pieces, one.marker.next_offset, one.snapshot_offset) == (20, 100, 100)
     assert one.snapshot_bytes > 19 * PIECE_BYTES
     assert one.bytes_in == 12, "what came since it was taken"
     assert stream.turn() == []
     assert stream.due() == [1, 2]
+
+
+def test_snapshots_of_earlier_terms_are_struck_out_once_there_is_one_of_this() -> None:
+    stream = Large.make()
+    one = stream.owned[0]
+    one.term, one.superseded = 40, (b"t/0/snapshot/7/A/0", b"t/0/snapshot/7")
+    stream.begin()
+    while one.unsent:
+        stream.turn()
+    assert stream.sent[-3:] == ["t/0/snapshot/40", "t/0/snapshot/7/A/0", "t/0/snapshot/7"]
+    assert stream.struck == stream.sent[-2:]
+    stream.now[0], one.next_offset = 1e6, 170
+    stream.begin()
+    while one.unsent:
+        stream.turn()
+    assert len(stream.struck) == 2, "once"
 
 
 def test_the_time_that_it_takes_is_made_up_for() -> None:
@@ -194,10 +213,10 @@ def test_a_partition_that_goes_is_written_anew_and_whole_and_the_others_go_on() 
     stream.owned[0].next_offset = 170
     stream.sent.clear()
     stream.checkpoints.snapshot(stream.owned[1:2])
-    assert stream.sent == ["t/1/snapshot/A/0", "t/1/snapshot"]
+    assert stream.sent == ["t/1/snapshot/0/A/0", "t/1/snapshot/0"]
     stream.sent.clear()
     stream.checkpoints.snapshot(stream.owned[:1])
-    assert stream.sent == [*(f"t/0/snapshot/A/{index}" for index in range(20)), "t/0/snapshot"], (
+    assert stream.sent == [*(f"t/0/snapshot/0/A/{index}" for index in range(20)), "t/0/snapshot/0"], (
         "the side of the first"
     )
     assert stream.owned[0].snapshot_offset == 170

@@ -194,9 +194,10 @@ def recovering(
     monkeypatch.setattr(
         takeover,
         "read_changelog",
-        lambda *_: SimpleNamespace(entities=lambda *_: 0, restored=lambda *_: restored()),
+        lambda *_: SimpleNamespace(entities=lambda *_: 0, restored=lambda *_: restored(), term=lambda *_: 3),
     )
     stage.consumer.committed.return_value = dict.fromkeys(parts, 7)
+    stage.consumer.end_offsets.return_value = dict.fromkeys(parts, 7)
 
     def recover(part: Part, found: Recovered, committed: int | None, *, anew: bool) -> tuple[Owned, int]:
         meanwhile()
@@ -233,15 +234,62 @@ def test_who_owns_partitions_is_acknowledged_before_their_state_is_read(
 
     def read(*_: object) -> SimpleNamespace:
         done.append("read")
-        return SimpleNamespace(entities=lambda *_: 0, restored=of)
+        return SimpleNamespace(entities=lambda *_: 0, restored=of, term=lambda *_: 3)
 
     monkeypatch.setattr(takeover, "read_changelog", read)
     assigned()
     expected = ["read", "restored", "restored"]
-    expected.insert(0 if guarantee == "at_least_once" else len(expected), "acknowledged")
+    expected.insert(0 if guarantee == "at_least_once" else 1, "acknowledged")
     assert done[:4] == expected
     assert stage.written[:2] == [encode_owner("t", part, 1) for _, part in COMING]
     assert (encode_applied("t", stale)[0], None) in stage.written, "an overruled change is struck out"
+
+
+@pytest.mark.parametrize(
+    ("snapshot_at", "committed", "end", "recovered_to", "anew"),
+    [
+        (5, 9, 9, 9, False),
+        (5, None, 9, None, False),
+        (5, 9, 7, 7, False),
+        (8, 9, 7, None, True),
+        (8, 8, 7, None, True),
+        (None, 9, 7, 7, False),
+    ],
+)
+def test_an_input_that_ends_before_what_was_read_of_it_is_read_from_its_beginning(
+    snapshot_at: int | None,
+    committed: int | None,
+    end: int,
+    recovered_to: int | None,
+    anew: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its state goes as far as what is left, and not beyond; what it holds is late when it is read again."""
+    stage = Stage(monkeypatch)
+    shot = None if snapshot_at is None else Snapshot(snapshot_at, [], [], {}, {"change": 0, "model": "m"})
+    known = restored(snapshot=shot)
+    read = SimpleNamespace(entities=lambda *_: 0, restored=lambda *_: known, term=lambda *_: 3)
+    monkeypatch.setattr(takeover, "read_changelog", lambda *_: read)
+    stage.consumer.committed.return_value, stage.consumer.end_offsets.return_value = (
+        {PART: committed},
+        {PART: end},
+    )
+    stage.consumer.begin_offsets.return_value = {PART: 2}
+    stage.state.snapshot.side_effect = lambda index, at, topic_id: Snapshot(at, [], [], {}, {})
+    recovery, asked = MagicMock(), []
+
+    def recover(part: Part, found: Recovered, committed: int | None, *, anew: bool) -> tuple[Owned, int]:
+        asked.append((committed, anew))
+        return Owned(part, 0, committed or snapshot_at or 0, committed or snapshot_at or 0, None), 0
+
+    recovery.recover.side_effect, recovery.chain.state = recover, stage.state
+    stage.loop._takeover = stage.loop._takeover._replace(recovery=recovery)
+    starts = stage.loop._assigned([PART])
+    assert asked == [(recovered_to, anew)]
+    cut = end < max(committed or 0, snapshot_at or 0)
+    assert starts == {PART: 2 if cut else committed or snapshot_at}
+    written = [key for key, _ in stage.written]
+    assert (b"t/0/snapshot/3" in written) == (cut or snapshot_at is None), "it says where it goes on"
 
 
 def test_where_partitions_begin_is_committed_before_their_first_record_is_read(
@@ -355,7 +403,7 @@ def test_no_state_is_written_before_what_it_contains_is_acknowledged(stage: Stag
     stage.acknowledging = True
     for _ in range(5):
         stage.loop._turn()
-    assert b"t/0/snapshot" in [key for key, _ in stage.written]
+    assert b"t/0/snapshot/0" in [key for key, _ in stage.written]
 
 
 def test_records_are_scored_while_a_large_snapshot_goes_out(stage: Stage) -> None:

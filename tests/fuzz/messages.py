@@ -112,8 +112,8 @@ def _restored(state: StreamState, snapshot: Snapshot) -> None:
 def _changelog(folder: Path) -> Prepared:
     """Any key with any value, among the messages of a whole snapshot; as it is, and with a checksum that fits."""
     shot = _state().snapshot(0, 50)
-    older, marker = encode_snapshot(TOPIC, 0, shot, None, 1, piece_bytes=20_000)
-    pairs, newer = list(older), list(encode_snapshot(TOPIC, 0, shot, marker, 1, piece_bytes=20_000)[0])
+    older, marker = encode_snapshot(TOPIC, 0, shot, None, 1, 0, piece_bytes=20_000)
+    pairs, newer = list(older), list(encode_snapshot(TOPIC, 0, shot, marker, 1, 0, piece_bytes=20_000)[0])
     decision = Decision(
         partition=0, offset=4, kind="shift", of="a/b", time_us=1, values={"S": 0.5, "x": None}
     )
@@ -229,7 +229,7 @@ def _opened(packed: bytes) -> bytes:
 
 
 def _body_of(shot: Snapshot, compress: bool) -> bytes:
-    pairs, _ = encode_snapshot(TOPIC, 0, shot, None, 1, compress=compress, piece_bytes=1 << 20)
+    pairs, _ = encode_snapshot(TOPIC, 0, shot, None, 1, 0, compress=compress, piece_bytes=1 << 20)
     return (next(pairs)[1] or b"")[PIECE_HEAD + 4 :]
 
 

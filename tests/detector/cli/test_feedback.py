@@ -72,7 +72,7 @@ def snapshot(broker: Broker) -> None:
     core["epoch"][slots], core["level"][slots], core["anchor"][slots], core["share"][slots] = 3, 1.0, 1.0, 1.0
     core["span_us"][slots] = DAY_US
     state.decision.openings[slots] = np.array([9.0] * 7 + [1.0] * 9 + [0.0] * (LEVELS - 16), np.float32)
-    pairs, _ = encode_snapshot("servers", 0, state.snapshot(part, 50), None, 1)
+    pairs, _ = encode_snapshot("servers", 0, state.snapshot(part, 50), None, 1, 0)
     producer = broker.producer()
     for key, value in pairs:
         producer.produce("servers.changelog", value, key, 0)
