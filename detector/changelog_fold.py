@@ -181,10 +181,11 @@ class _Partial:
     """By whether it is of who owned the partition when it was written, and by its term: the highest counts."""
     snapshot_keys: dict[bytes, None] = field(default_factory=dict)
     owner: Owner | None = None
-    owned_at: dict[int, int] = field(default_factory=dict)
-    """By writer the offset of its newest word that it owns the partition."""
+    terms: dict[int, int] = field(default_factory=dict)
+    """By writer the one that its newest word began."""
     next_offset: int = 0
     """Behind all."""
+    newest_term: int = NO_TERM
     applied: dict[str, Applied] = field(default_factory=dict)
     overruled: dict[str, Applied] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
@@ -226,7 +227,7 @@ class Restorer:
         elif kind == "owner":
             partial.owner = None if value is None else _line(_OWNER, value, what)
             if partial.owner is not None:
-                partial.owned_at[partial.owner.writer] = offset
+                partial.terms[partial.owner.writer] = max(offset, partial.newest_term + 1)
         elif kind == "change":
             _feed_change(partial, detail, value, what)
         elif kind == "decision":
@@ -250,10 +251,12 @@ class Restorer:
     def term(self, topic: str, partition: int, writer: int | None) -> int:
         """The number of the term that begins with this writer's word, which was fed; or with None, behind all.
 
-        The later somebody takes a partition over the higher it is, and no two have the same.
+        The later somebody takes a partition over the higher it is, and no two have the same. Of a changelog that was
+        copied, terms may be higher than its offsets; the next is above them.
         """
         partial = self._parts.get((topic, partition), _Partial())
-        return partial.next_offset if writer is None else partial.owned_at.get(writer, partial.next_offset)
+        behind = max(partial.next_offset, partial.newest_term + 1)
+        return behind if writer is None else partial.terms.get(writer, behind)
 
     def restored(self, topic: str, partition: int) -> Restored:
         """What is known of an input partition. `snapshot` is None for a fresh one."""
@@ -325,6 +328,7 @@ def _feed_snapshot(partial: _Partial, place: _Place, key: bytes, value: bytes | 
             partial.markers = {at: one for at, one in partial.markers.items() if at[1] != place.term}
         return
     partial.snapshot_keys[key] = None
+    partial.newest_term = max(partial.newest_term, place.term)
     newest = max((term for mine, term in partial.markers if mine), default=NO_TERM)
     if place.side:
         piece = _piece(place, value, what)

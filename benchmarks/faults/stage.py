@@ -88,7 +88,7 @@ def beginning(changelog: Iterable[Message]) -> Iterator[Message]:
         kind = (message.key or b"").split(b"/")[2:]
         if kind[:1] == [b"change"] or (kind[:1] == [b"snapshot"] and message.partition not in begun):
             yield message
-        if kind == [b"snapshot"]:
+        if kind[:1] == [b"snapshot"] and len(kind) == 2:  # the marker
             begun.add(message.partition)
 
 

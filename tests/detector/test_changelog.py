@@ -213,6 +213,9 @@ def test_a_term_is_higher_than_every_one_before_it() -> None:
     assert restorer.term(TOPIC, PART, 2) == len(log)
     assert restorer.term(TOPIC, PART, None) == len(log + new)
     assert restorer.term(TOPIC, PART + 1, None) == 0, "of a partition that nothing is known of"
+    half, _ = written(snapshot(3), marker, 2, 5_000)
+    copied = restorer_of([*log, half[0], encode_owner(TOPIC, PART, 3)])
+    assert copied.term(TOPIC, PART, 3) == copied.term(TOPIC, PART, None) == 5_001
 
 
 def test_the_first_snapshot_of_a_term_leaves_none_of_those_before_it() -> None:

@@ -158,7 +158,7 @@ def _fold(log: list[tuple[bytes, bytes | None]]) -> None:
 
 def _fitting(key: bytes, value: bytes) -> bytes:
     """The value with a checksum that fits."""
-    if b"/snapshot/" in key:
+    if b"/A/" in key or b"/B/" in key:
         head, payload = value[:PIECE_HEAD], value[PIECE_HEAD + 4 :]
         return head + zlib.crc32(payload, zlib.crc32(head)).to_bytes(4, "little") + payload
     return checked_line(value[9:])
