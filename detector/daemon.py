@@ -43,7 +43,7 @@ GARBAGE = 100_000
 """Objects after which the collector looks for cycles. Records leave none behind; a batch of them is some thousands of
 objects, at which Python's own 700 would look several times."""
 
-GIVE_BACK_S = 10.0
+GIVE_BACK_S = 2.0
 """How often memory that is free goes back to the system."""
 
 
