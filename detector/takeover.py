@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..errors import BrokerUnavailable, UnknownTopic
 from ..pipelines.brokers.base import Broker, Consumer, Part
 from .applying import Applier
-from .changelog import Applied, encode_owner, key_of
+from .changelog import Applied, Decision, encode_owner, key_of
 from .checkpoints import SETTLE_S, Checkpoints
 from .clocks import Clocks
 from .outbox import Outbox
@@ -50,47 +50,52 @@ class Takeover(NamedTuple):
         ids = self.topic_ids({topic for topic, _ in parts})
         # In this order: once the offsets are stable, no transaction of an earlier owner can write any more state; and
         # without transactions none of its changes counts once the new owner is written down. With them that comes
-        # after: what is open could not be read back.
+        # last: what is open could not be read back, and may not stay open for as long as a restore takes.
         stored = self._stored(parts)
-        ends = self.consumer.end_offsets(parts)
         if not self.outbox.transactional:
             self._own(parts)
         changelog = read_changelog(self.broker, self.changelog, parts, self.recovery.beat)
-        if self.outbox.transactional:
-            self._own(parts)
+        ends = self.consumer.end_offsets(
+            parts
+        )  # asked last: the input grows, and what a former owner knows of it
         self.recovery.make_room([changelog.entities(*part) for part in parts])
         owned: dict[Part, Owned] = {}
         fresh: list[Owned] = []
-        overruled: list[tuple[Part, Applied]] = []
+        anew: list[Owned] = []
+        old: list[tuple[Part, list[Decision], Sequence[Applied]]] = []
         replayed = 0
         for part in parts:  # one after another: what is restored of one is gone before the next is unpacked
             restored = changelog.restored(*part)
             found = recovered(restored)
             begin = 0 if found.snapshot is None else found.snapshot.next_offset
-            anew = found.of_another(ids[part[0]]) or ends[part] < begin
+            another = found.of_another(ids[part[0]]) or ends[part] < begin
             committed = stored[part]
             reached = committed if committed is None else min(committed, ends[part])
-            one, count = self.recovery.recover(part, found, None if anew else reached, anew=anew)
+            one, count = self.recovery.recover(part, found, None if another else reached, anew=another)
             one.snapshot_at, one.topic_id = self.clocks.monotonic(), ids[part[0]]
             # In transactions the word was not written yet, and an earlier one may be this process's.
             one.term = changelog.term(*part, None if self.outbox.transactional else self.outbox.writer)
             one.superseded = restored.snapshot_keys
-            self.outbox.decided(part, restored.decisions)
-            if anew or reached != committed:
-                self.begin_anew(one, self.consumer.begin_offsets([part])[part])
             owned[part] = one
             replayed += count
             if restored.torn:
                 log.warning(
                     "the newest snapshot was not whole; the one before it is used", extra={"part": part}
                 )
-            self.applier.act_pending(one, one.next_offset)
-            if restored.snapshot is None:
-                fresh.append(one)
-            overruled += [(part, change) for change in restored.overruled]
+            anew += [one] if another or reached != committed else []
+            fresh += [one] if restored.snapshot is None else []
+            old.append((part, restored.decisions, restored.overruled))
             del restored, found
-        for part, change in overruled:
-            self.outbox.record(part, (key_of(part[0], change), None))
+        if self.outbox.transactional:
+            self._own(parts)
+        for one in anew:
+            self.begin_anew(one, self.consumer.begin_offsets([one.part])[one.part])
+        for one in owned.values():
+            self.applier.act_pending(one, one.next_offset)
+        for part, decisions, overruled in old:
+            self.outbox.decided(part, decisions)
+            for change in overruled:
+                self.outbox.record(part, (key_of(part[0], change), None))
         self._begin(fresh)
         return owned, replayed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from itertools import pairwise
 from types import SimpleNamespace
@@ -236,11 +236,16 @@ def test_who_owns_partitions_is_acknowledged_before_their_state_is_read(
         done.append("read")
         return SimpleNamespace(entities=lambda *_: 0, restored=of, term=lambda *_: 3)
 
+    def ends(parts: Iterable[Part]) -> dict[Part, int]:
+        done.append("ends")
+        return dict.fromkeys(parts, 7)
+
     monkeypatch.setattr(takeover, "read_changelog", read)
+    stage.consumer.end_offsets.side_effect = ends
     assigned()
-    expected = ["read", "restored", "restored"]
-    expected.insert(0 if guarantee == "at_least_once" else 1, "acknowledged")
-    assert done[:4] == expected
+    expected = ["read", "ends", "restored", "restored"]
+    expected.insert(0 if guarantee == "at_least_once" else len(expected), "acknowledged")
+    assert done[:5] == expected
     assert stage.written[:2] == [encode_owner("t", part, 1) for _, part in COMING]
     assert (encode_applied("t", stale)[0], None) in stage.written, "an overruled change is struck out"
 
