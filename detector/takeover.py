@@ -55,9 +55,8 @@ class Takeover(NamedTuple):
         if not self.outbox.transactional:
             self._own(parts)
         changelog = read_changelog(self.broker, self.changelog, parts, self.recovery.beat)
-        ends = self.consumer.end_offsets(
-            parts
-        )  # asked last: the input grows, and what a former owner knows of it
+        # Last, for the input grows, and with it what an earlier owner writes down as read.
+        ends = self.consumer.end_offsets(parts)
         self.recovery.make_room([changelog.entities(*part) for part in parts])
         owned: dict[Part, Owned] = {}
         fresh: list[Owned] = []
