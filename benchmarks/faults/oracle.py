@@ -163,11 +163,20 @@ def _bytes(rows: Rows) -> NDArray[np.void]:
 
 def state_of(home: Home) -> dict[int, str]:
     """A digest of each partition's last snapshot, whatever order its entities came to lie in."""
+    return {number: _digest(one) for number, one in _snapshots(home).items()}
+
+
+def stands_at(home: Home) -> dict[int, int]:
+    """The offset of each partition's last snapshot."""
+    return {number: one.next_offset for number, one in _snapshots(home).items()}
+
+
+def _snapshots(home: Home) -> dict[int, Snapshot]:
     restorer = Restorer()
     for message in home.read("changelog"):
         restorer.feed(message.key, message.value)
     found = {part[1]: restorer.restored(*part).snapshot for part in home.parts()}
-    return {number: _digest(one) for number, one in found.items() if one is not None}
+    return {number: one for number, one in found.items() if one is not None}
 
 
 def _digest(snapshot: Snapshot) -> str:

@@ -19,7 +19,7 @@ from telemetry import Fleet, generate, keys, messages
 from tocsin.pipelines.brokers.kafka import KafkaBroker
 
 from ..report import say
-from .oracle import Planted, Verdict, judge, state_of
+from .oracle import Planted, Verdict, judge, stands_at, state_of
 
 FEATURES, PERIOD_S, TRAINED = 6, 300, 400
 LIVE, FAST_LIVE = 2_000, 500
@@ -269,6 +269,8 @@ class Stage:
         state = self.again(home) if alone else self.reference
         verdict = judge(home, self.sent.planted if planted else [], state)
         say(f"{fault}, {guarantee}: {injected} times; {verdict}")
+        if not verdict.state_equal:
+            say(f"its last snapshots stand at {stands_at(home)}, the input ends at {home.ends()}")
         return Row(fault, guarantee, injected, verdict, recovery_s)
 
     def pause(self, most_s: float) -> None:
