@@ -117,7 +117,8 @@ class Takeover(NamedTuple):
 
         Records of the old one that were not read are gone; those that were are late now and change nothing. The state
         is written at once: were anything of the new topic committed before its id is known, a restart would take that
-        for the old one's, and read all again.
+        for the old one's, and read all again. Then the offset is: the one that is stored may lie ahead, and once the
+        topic is longer than that, a restart would take all before it for read.
 
         Raises:
             BrokerUnavailable: what was sent before is not acknowledged.
@@ -136,6 +137,9 @@ class Takeover(NamedTuple):
         if not self.outbox.transactional:
             self._settle("what was sent before its topic was made anew")
         self.checkpoints.snapshot([one])
+        if not self.outbox.transactional:
+            one.committed = -1
+            self.checkpoints.commit([one], {})
 
     def _own(self, parts: Sequence[Part]) -> None:
         for topic, partition in parts:

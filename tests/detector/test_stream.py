@@ -295,6 +295,8 @@ def test_an_input_that_ends_before_what_was_read_of_it_is_read_from_its_beginnin
     assert starts == {PART: 2 if cut else committed or snapshot_at}
     written = [key for key, _ in stage.written]
     assert (b"t/0/snapshot/3" in written) == (cut or snapshot_at is None), "it says where it goes on"
+    stored = [one.args[0] for one in stage.consumer.commit.call_args_list]
+    assert stored == ([{PART: 2}] if cut else []), "what is stored lies ahead of that"
 
 
 def test_where_partitions_begin_is_committed_before_their_first_record_is_read(
