@@ -90,6 +90,9 @@ class _Note(msgspec.Struct, frozen=True):
     note: dict[str, Any] = {}
 
 
+_NOTE = msgspec.json.Decoder(_Note)
+
+
 class _Blocks:
     """The packed blocks of a snapshot, unpacked each time that they are gone through."""
 
@@ -120,7 +123,7 @@ def _unpack_snapshot(body: Scattered, what: str) -> Snapshot:
     head, *places = _places(body, what)
     arrays, note_bytes = unpack(body.cut(*head), what)
     try:
-        note = msgspec.json.decode(note_bytes, type=_Note)
+        note = _NOTE.decode(note_bytes)
         lengths, blob = arrays[LENGTHS], arrays[NAMES].tobytes()
         if lengths.dtype != np.int32 or lengths.ndim != 1:
             raise corrupt(what, "the lengths of its entity names are none")

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 INDEX = "index.json"
 OTHERS_WRITE = 0o022
 
+_DIGESTS = msgspec.json.Decoder(dict[str, str])
+
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
@@ -80,7 +82,7 @@ def _shared(folder: Path) -> str:
 def _sweep(folder: Path) -> None:
     """Remove what is not in the index as it stands there."""
     try:
-        index = msgspec.json.decode((folder / INDEX).read_bytes(), type=dict[str, str])
+        index = _DIGESTS.decode((folder / INDEX).read_bytes())
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         index = {}
     for name, digest in _entries(folder).items():

@@ -60,6 +60,9 @@ class Registered(NamedTuple):
     public_key: Path
 
 
+_SPANS = msgspec.json.Decoder(tuple[collect.Span, ...])
+
+
 def from_files(stream: Stream, paths: Sequence[Path]) -> Gathered:
     """Read data files; without [stream] features every numeric column is one.
 
@@ -186,7 +189,7 @@ def cut_off(settings: Settings, stream: Stream) -> tuple[collect.Span, ...]:
     """What a training of the stream was on that began and never ended; nothing where there is none."""
     data = left_beside(open_registry(settings, stream).folder)
     try:
-        return msgspec.json.decode(data, type=tuple[collect.Span, ...]) if data else ()
+        return _SPANS.decode(data) if data else ()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ()
 

@@ -47,6 +47,9 @@ class ChangeLine(msgspec.Struct, frozen=True, kw_only=True):
     change: Change
 
 
+_CHANGE = msgspec.json.Decoder(ChangeLine)
+
+
 class Step(NamedTuple):
     """One outcome and the alerts that came with it; no outcome where a change closed incidents."""
 
@@ -188,7 +191,7 @@ def read_changes(path: Path) -> tuple[list[Versioned], list[Written]]:
         if not line.strip():
             continue
         try:
-            one = msgspec.json.decode(line, type=ChangeLine)
+            one = _CHANGE.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
             raise DataError(f"{path}:{number} is no change: {wrong}") from None
         versions[one.version] = Versioned(one.version, one.change)

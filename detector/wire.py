@@ -38,6 +38,9 @@ class _Versioned(msgspec.Struct):
     schema_version: str = ""
 
 
+_VERSIONED = msgspec.json.Decoder(_Versioned)
+
+
 def version_of(text: str) -> tuple[int, int] | None:
     """The numbers of "major.minor", or None where the text is not of that form."""
     parts = text.split(".")
@@ -48,7 +51,7 @@ def version_of(text: str) -> tuple[int, int] | None:
 def stated_version(value: bytes) -> tuple[int, int] | None:
     """The schema_version that a JSON message states, whatever else is in it; None where there is none."""
     try:
-        return version_of(msgspec.json.decode(value, type=_Versioned).schema_version)
+        return version_of(_VERSIONED.decode(value).schema_version)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -94,7 +97,7 @@ def decode_json(
     if value is None:
         raise error(f"{what} is empty. It was deleted or never written by this program; write it again.")
     try:
-        version = msgspec.json.decode(value, type=_Versioned).schema_version
+        version = _VERSIONED.decode(value).schema_version
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise error(f"{what} cannot be read as JSON: {wrong}. It was not written by this program.") from None
     found = version_of(version)

@@ -87,6 +87,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str] = {}
 
 
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str)
+_MANIFEST = msgspec.json.Decoder(Manifest)
+
+
 class Artefact(NamedTuple):
     """A version as read: everything in it is what a trusted key signed."""
 
@@ -254,8 +259,8 @@ def _read(folder: int, path: Path, name: str, limit: int) -> bytes:
 
 def _manifest(path: Path, encoded: bytes) -> Manifest:
     try:
-        version = msgspec.json.decode(encoded, type=dict[str, msgspec.Raw]).get("schema_version", b'"none"')
-        found = msgspec.json.decode(version, type=str)
+        version = _FIELDS.decode(encoded).get("schema_version", b'"none"')
+        found = _TEXT.decode(version)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(f"{path}: its manifest is not JSON of the right form: {error}") from error
     if found.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
@@ -264,7 +269,7 @@ def _manifest(path: Path, encoded: bytes) -> Manifest:
             f"Use the release that wrote it, or train anew"
         )
     try:
-        manifest = msgspec.json.decode(encoded, type=Manifest)
+        manifest = _MANIFEST.decode(encoded)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(f"{path}: its manifest lacks what this release needs: {error}") from error
     if manifest.name != path.name:

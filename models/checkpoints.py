@@ -51,6 +51,9 @@ class _Head(msgspec.Struct, frozen=True):
     reports: tuple[Report, ...]
 
 
+_HEAD = msgspec.json.Decoder(_Head)
+
+
 class Checkpoints:
     """Those of one training.
 
@@ -210,7 +213,7 @@ def _decoded(data: bytes, key: str) -> Kept:
         raise ValueError("it is corrupt")
     line, _, tensors = rest.partition(b"\n")
     try:
-        head = msgspec.json.decode(line, type=_Head)
+        head = _HEAD.decode(line)
         arrays = safetensors.load(tensors)
     except (msgspec.DecodeError, SafetensorError, KeyError, RecursionError) as fault:
         raise ValueError(f"it is not of this release's form: {fault}") from fault

@@ -41,6 +41,9 @@ class Champion(msgspec.Struct, frozen=True, kw_only=True):
     changed: str = ""
 
 
+_CHAMPION = msgspec.json.Decoder(Champion)
+
+
 class Registry:
     """The versions of one stream under a registry folder."""
 
@@ -120,7 +123,7 @@ class Registry:
         """The local pointer, or None before the first version. Raises ArtefactError where it is corrupt."""
         path = self.folder / CHAMPION
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Champion)
+            return _CHAMPION.decode(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -221,3 +221,12 @@ def test_nothing_is_pickled() -> None:
     for path in modules():
         found = {found.module.split(".")[0] for found in imports(path, (ROOT / path).read_text())}
         assert not found & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}, path
+
+
+def test_json_is_read_by_decoders_that_are_made_with_their_module() -> None:
+    """msgspec learns a type when it is first met, and a thread that meets it meanwhile crashes the process."""
+    for path in modules():
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.Call) and name_of(node.func) in ("decode", "loads"):
+                typed = [keyword.arg for keyword in node.keywords if keyword.arg == "type"]
+                assert not typed, f"{path}:{node.lineno} types a message where two streams may meet"
