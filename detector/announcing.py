@@ -179,14 +179,19 @@ def score_rows(outcome: Outcome, names: Names, top: int = TOP_FEATURES) -> Score
     shares: list[list[float] | None] = [None] * count
     best = np.argsort(-outcome.shares, axis=1, kind="stable")[:, :top]
     chosen = np.take_along_axis(outcome.shares, best, axis=1).astype(np.float64)
-    for i, (at, known) in enumerate(zip(row.tolist(), incidents(outcome, names), strict=True)):
+    for known, at, label, epoch, some, their in zip(
+        incidents(outcome, names),
+        row.tolist(),
+        outcome.label.tolist(),
+        outcome.epoch.tolist(),
+        best.tolist(),
+        chosen.tolist(),
+        strict=True,
+    ):
         ids[at] = known
-        versions[at] = f"{outcome.labels[int(outcome.label[i])]}.{int(outcome.epoch[i])}"
-        some = [
-            (names.features[f], s) for f, s in zip(best[i].tolist(), chosen[i].tolist(), strict=True) if s > 0
-        ]
-        features[at] = [name for name, _ in some]
-        shares[at] = [share for _, share in some]
+        versions[at] = f"{outcome.labels[label]}.{epoch}"
+        parts = shares[at] = [share for share in their if share > 0]  # the largest first
+        features[at] = [names.features[one] for one in some[: len(parts)]]
     records = outcome.records
     return ScoreRows(
         timestamp=records.time_us,
@@ -207,7 +212,7 @@ def score_rows(outcome: Outcome, names: Names, top: int = TOP_FEATURES) -> Score
 
 def score_records(outcome: Outcome, names: Names) -> list[ScoreRecord]:
     """One message for the scores topic per record of the batch, in its order."""
-    rows = score_rows(outcome, names)
+    rows = score_rows(outcome, names, top=0)
     return [
         score_record(
             entity=rows.entity[i],

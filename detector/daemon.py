@@ -5,7 +5,6 @@ A stream goes through: starting, collecting and training (without a model), rest
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from . import metric_defs as defs
 from .clocks import Clocks
 from .control import artefacts_of, publish
 from .freed_memory import give_back
+from .garbage import look_seldom
 from .http import Server, Sources
 from .http_access import access_of
 from .intended import reloaded
@@ -39,9 +39,6 @@ log = logging.getLogger(__name__)
 SWITCH_S = 1e-4
 """How long the consuming thread may keep the interpreter from the worker, which needs it for moments between kernels:
 with Python's own 5 ms the worker waited as long as it worked."""
-GARBAGE = 100_000
-"""Objects after which the collector looks for cycles. Records leave none behind; a batch of them is some thousands of
-objects, at which Python's own 700 would look several times."""
 
 GIVE_BACK_S = 2.0
 """How often memory that is free goes back to the system."""
@@ -184,7 +181,7 @@ class Daemon:
 def run(settings: Settings) -> None:
     """Run the daemon of a configuration until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     sys.setswitchinterval(SWITCH_S)
-    gc.set_threshold(GARBAGE)
+    look_seldom()
     broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
     try:
         daemon = Daemon(settings, broker)

@@ -16,6 +16,7 @@ from ..pipelines.schema import FeatureSchema
 from .announcing import Names
 from .changes import Change, Promotion, Versioned, apply, fold
 from .control import Unloadable, artefacts_of, read_all
+from .garbage import look_seldom
 from .reading import Reader
 from .registry import open_registry
 from .replay import Replay, Step, Tape, Written, file_tape, kafka_tape, of_changelog, read_changes
@@ -104,6 +105,7 @@ def prepare(
         replay = Replay(chain, rulings, stream.name, written, stream.runbook)
 
         def steps() -> Iterator[Step]:
+            look_seldom()
             for tape in tapes:
                 yield from replay.run(tape)
 

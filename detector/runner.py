@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import secrets
 import threading
@@ -21,6 +20,7 @@ from . import partition_counts, view
 from .clocks import Clocks
 from .control import artefacts_of, publish
 from .control_feed import ControlFeed
+from .garbage import look_seldom
 from .http import Heartbeat, NotNow
 from .intended import differences, first_changes
 from .ledger import Ledger
@@ -213,8 +213,7 @@ class StreamRunner:
                 same_layout=partial(partition_counts.same, self._broker, self.stream, self._layout),
             )
         )
-        # What is loaded by now stays: a look through all of it would stop every thread for tenths of a second.
-        gc.freeze()
+        look_seldom()
         self._enter("live")
         self.loop.run()
         control.close()

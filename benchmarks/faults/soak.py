@@ -318,18 +318,27 @@ def soak(stage: Stage, seconds: float, guarantee: Guarantee) -> tuple[list[Bar],
     home.caught_up(600 + sender.records / 2000)
     assert survivor.code is None, survivor.tail()
     survivor.stop(30)
+    looks = [look for look in watch.looks[survivor.process.pid] if look.at_s >= calm]
+    memory = slope([one.at_s for one in looks], [one.rss for one in looks], stage.seed)
+    say(
+        f"resident memory {memory.middle:+.2f} MiB/h ({memory.low:+.2f} to {memory.high:+.2f}); is all there?"
+    )
     state = stage.again(home, 600 + sender.records / 2000, changed=False)
     say("the replay, and what is on the topics")
     verdict = judge(home, first.planted + sender.planted, state)
-    looks = [look for look in watch.looks[survivor.process.pid] if look.at_s >= calm]
-    return told_of(looks, verdict, rate, faults.done, stage.seed, once=guarantee == "exactly_once")
+    return told_of(looks, memory, verdict, rate, faults.done, once=guarantee == "exactly_once")
 
 
 def told_of(
-    looks: list[Look], verdict: Verdict, rate: float, done: list[tuple[float, str]], seed: int, *, once: bool
+    looks: list[Look],
+    memory: Slope,
+    verdict: Verdict,
+    rate: float,
+    done: list[tuple[float, str]],
+    *,
+    once: bool,
 ) -> tuple[list[Bar], dict[str, Any]]:
     """The bars, and what people and the JSON file are told."""
-    memory = slope([one.at_s for one in looks], [one.rss for one in looks], seed)
     grown = {}
     for name in ("descriptors", "threads"):
         counts = [getattr(one, name) for one in looks]
