@@ -117,16 +117,22 @@ class Trail(Generic[Held]):
 
 
 class Deadband:
-    """A reading that is told anew once it has moved by a step from what was told last."""
+    """A reading that is told anew once it has moved by a step from what was told last, or is back where it was before.
+
+    Back is within half a step: what moved by hardly more than one and returns seldom comes all the way, and would stand
+    where it went for ever.
+    """
 
     def __init__(self, step: float) -> None:
         self._step = step
-        self._told = math.nan
+        self._told = self._before = math.nan
 
     def step(self, value: float) -> float:
         """Take in a reading; returns what to tell."""
-        if not abs(value - self._told) < self._step:
-            self._told = round(value, 3)
+        if abs(value - self._before) < self._step / 2:
+            self._told, self._before = self._before, self._told
+        elif not abs(value - self._told) < self._step:
+            self._told, self._before = round(value, 3), self._told
         return self._told
 
 
