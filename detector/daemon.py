@@ -23,7 +23,7 @@ from ..pipelines.brokers import Broker, open_broker
 from . import metric_defs as defs
 from .clocks import Clocks
 from .control import artefacts_of, publish
-from .freed_memory import give_back
+from .freed_memory import give_back, share_arenas
 from .garbage import look_seldom
 from .http import Server, Sources
 from .http_access import access_of
@@ -181,6 +181,7 @@ class Daemon:
 def run(settings: Settings) -> None:
     """Run the daemon of a configuration until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     sys.setswitchinterval(SWITCH_S)
+    share_arenas()  # before the threads that are to share them
     look_seldom()
     broker = open_broker(settings.kafka.bootstrap, settings.kafka.librdkafka)
     try:

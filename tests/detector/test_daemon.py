@@ -42,8 +42,9 @@ def test_streams_that_do_not_end_are_given_up_at_one_deadline_for_all(stuck: Dae
 
 
 def test_the_process_leaves_without_waiting_for_them(stuck: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    broker, left = MagicMock(), MagicMock()
-    monkeypatch.setattr(module, "open_broker", lambda *_: broker)
+    broker, left, shared = MagicMock(), MagicMock(), MagicMock()
+    monkeypatch.setattr(module, "share_arenas", shared)
+    monkeypatch.setattr(module, "open_broker", lambda *_: broker if shared.called else None)
     monkeypatch.setattr(module, "Daemon", lambda *_: stuck)
     monkeypatch.setattr(module.signal, "signal", MagicMock())
     monkeypatch.setattr(module.sys, "setswitchinterval", MagicMock())
