@@ -389,9 +389,9 @@ def test_whoever_keeps_partitions_goes_on_committing_while_another_member_joins(
 
     def stay() -> None:
         while not over.is_set():
-            began = time.monotonic()
+            began, joining = time.monotonic(), len(two.assignment) < 2
             read(one)
-            if len(two.assignment) < 2:
+            if joining:
                 longest[0] = max(longest[0], time.monotonic() - began)
 
     one.subscribe([name])
