@@ -13,8 +13,9 @@ from collections.abc import Callable
 from functools import cache
 
 ARENAS = 4
+"""One each for who allocates much at once: the thread that consumes, the chain's, the client's and XLA's."""
 M_ARENA_MAX = -8
-"""As in malloc.h."""
+"""The parameter's number in malloc.h."""
 
 
 def share_arenas() -> None:
