@@ -97,7 +97,7 @@ def _digits(mantissa: np.uint64, digits: int, at: int) -> tuple[np.uint64, int, 
     digit = byte(at) - _ZERO
     while 0 <= digit <= 9:
         mantissa = mantissa * _TEN + np.uint64(digit)
-        digits += mantissa != _U0
+        digits += digits != 0 or digit != 0  # not by the mantissa: of 20 digits it may be 0 again, as of 2^64
         at += 1
         digit = byte(at) - _ZERO
     return mantissa, digits, at

@@ -62,6 +62,10 @@ NUMBERS = (
         st.integers(0, 9),
         st.integers(-1, 1),
     )
+    # Of which 64 bits keep nothing.
+    | st.builds(
+        "{}{}.{}".format, st.sampled_from([n << 64 for n in range(1, 9)]), st.sampled_from(["", "0"]), DIGITS
+    )
 )
 
 
@@ -72,6 +76,9 @@ NUMBERS = (
 @example("0.000001")
 @example("1e22")
 @example("1e23")
+@example("18446744073709551616")  # 2^64: 20 digits, of which 64 bits keep nothing
+@example("0.36893488147419103232")
+@example("184467440737095516160")
 @example("-0")
 @example("01")
 @example("5e-324")
